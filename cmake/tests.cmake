@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+# GoogleTest programs: one per layer from src/<layer>/*_test.cpp, one per folder of test/. Every
+# case is a ctest test of its own, in its own process: a hang or a crash names its case.
+include(GoogleTest)
+
+if(CMAKE_CROSSCOMPILING)
+  # Debian has GoogleTest compiled for the host only; its sources come with it.
+  add_subdirectory(/usr/src/googletest/googletest "${PROJECT_BINARY_DIR}/googletest" EXCLUDE_FROM_ALL SYSTEM)
+else()
+  find_package(GTest REQUIRED)
+endif()
+
+# Unit tests reach below the public face, which a shared library hides.
+set(tuco_whitebox tuco)
+if(BUILD_SHARED_LIBS)
+  tuco_library(tuco_static STATIC EXCLUDE_FROM_ALL)
+  set(tuco_whitebox tuco_static)
+endif()
+
+file(GLOB fixture CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/test/fixture/*.cpp")
+if(fixture AND tuco_whole)
+  add_library(tuco_fixture STATIC ${fixture})
+  target_link_libraries(tuco_fixture PUBLIC ${tuco_whitebox} GTest::gtest)
+  target_include_directories(tuco_fixture PUBLIC "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/test")
+  target_compile_options(tuco_fixture PRIVATE ${tuco_test_flags})
+endif()
+
+# Wall-clock limits catch hangs, nothing else: a loaded CI machine must not trip them.
+set(tuco_timeout_unit 60)
+set(tuco_timeout_stress 600)
+if(TUCO_SANITIZER)
+  set(tuco_timeout_unit 240)
+  set(tuco_timeout_stress 1200)
+endif()
+math(EXPR tuco_timeout_unit "${tuco_timeout_unit} * ${TUCO_TIMEOUT_FACTOR}")
+math(EXPR tuco_timeout_stress "${tuco_timeout_stress} * ${TUCO_TIMEOUT_FACTOR}")
+math(EXPR tuco_timeout_model "300 * ${TUCO_TIMEOUT_FACTOR}")
+
+function(tuco_test_program target prefix label timeout)
+  add_executable(${target} ${ARGN})
+  target_link_libraries(${target} PRIVATE ${tuco_whitebox} GTest::gtest GTest::gtest_main)
+  if(TARGET tuco_fixture)
+    target_link_libraries(${target} PRIVATE tuco_fixture)
+  endif()
+  target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/test")
+  target_compile_options(${target} PRIVATE ${tuco_test_flags})
+  target_compile_definitions(${target} PRIVATE
+    TUCO_TEST_SOURCE_DIR="${PROJECT_SOURCE_DIR}" TUCO_TEST_BINARY_DIR="${PROJECT_BINARY_DIR}")
+  set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/test")
+  gtest_discover_tests(${target}
+    TEST_PREFIX "${prefix}."
+    DISCOVERY_MODE PRE_TEST
+    DISCOVERY_TIMEOUT 60
+    PROPERTIES LABELS ${label} TIMEOUT ${timeout})
+endfunction()
+
+foreach(layer IN LISTS tuco_layers)
+  file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${layer}/*_test.cpp")
+  if(layer STREQUAL "arch")
+    file(GLOB found CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/arch/${TUCO_ARCH}/*_test.cpp")
+    list(APPEND sources ${found})
+  endif()
+  if(sources)
+    tuco_test_program(${layer}_test ${layer} unit ${tuco_timeout_unit} ${sources})
+  endif()
+endforeach()
+
+if(NOT tuco_whole)
+  return() # what follows needs all of the library
+endif()
+
+foreach(folder conformance hazard stress e2e)
+  file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/test/${folder}/*.cpp")
+  if(sources)
+    set(timeout ${tuco_timeout_unit})
+    if(folder MATCHES "stress|e2e")
+      set(timeout ${tuco_timeout_stress})
+    endif()
+    tuco_test_program(${folder}_test ${folder} ${folder} ${timeout} ${sources})
+  endif()
+endforeach()
+
+# Programs that drive other programs find the examples built.
+if(TARGET e2e_test AND tuco_examples)
+  add_dependencies(e2e_test ${tuco_examples})
+endif()
+
+# What the optimizer may break is tested as the optimizer would see it: a file of test/hazard with
+#   // VARIANTS: O0 O2 O3 PIC LTO
+# becomes one more program for each word, compiled with exactly that.
+include(CheckIPOSupported)
+check_ipo_supported(RESULT tuco_can_lto LANGUAGES CXX OUTPUT tuco_lto_answer)
+file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/test/hazard/*.cpp")
+foreach(source IN LISTS sources)
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${source}")
+  file(STRINGS "${source}" line REGEX "^// VARIANTS: " LIMIT_COUNT 1)
+  string(REGEX MATCHALL "[A-Za-z0-9]+" variants "${line}")
+  list(REMOVE_ITEM variants VARIANTS)
+  get_filename_component(stem "${source}" NAME_WE)
+  foreach(variant IN LISTS variants)
+    if(variant STREQUAL "LTO" AND NOT tuco_can_lto)
+      message(STATUS "tuco: this compiler cannot do LTO here; ${stem} is not tested with it")
+      continue()
+    endif()
+    set(target ${stem}_${variant})
+    tuco_test_program(${target} hazard.${variant} hazard ${tuco_timeout_unit} "${source}")
+    if(variant MATCHES "^O[0-3s]$")
+      target_compile_options(${target} PRIVATE -${variant})
+    elseif(variant STREQUAL "PIC")
+      target_compile_options(${target} PRIVATE -O2 -fPIC)
+    elseif(variant STREQUAL "LTO")
+      target_compile_options(${target} PRIVATE -O2)
+      set_property(TARGET ${target} PROPERTY INTERPROCEDURAL_OPTIMIZATION ON)
+    else()
+      message(FATAL_ERROR "${source}: unknown variant '${variant}'")
+    endif()
+  endforeach()
+endforeach()

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "observe/stack_of.hpp"
+
+#include <signal.h>
+
+#include <algorithm>
+
+#include <atomic>
+#include <mutex>
+
+#include "arch/context.hpp"
+#include "base/pause.hpp"
+#include "os/clock.hpp"
+#include "os/futex.hpp"
+#include "os/membarrier.hpp"
+#include "os/thread.hpp"
+#include "sched/scheduler.hpp"
+
+namespace tuco::inline v1::observe {
+namespace {
+
+// SIGURG, as in Go: nobody uses it, its default is to be ignored, debuggers pass it on.
+constexpr int sampling_signal = SIGURG;
+
+constexpr std::size_t deepest = 256;
+
+/// One question to one thread. The asker may lose patience; the answer then comes too late and must
+/// not disturb the next question, so each has a number and the handler answers only the current one.
+struct question {
+  std::atomic<std::uint32_t> asked{0};     ///< number of the question; 0: none
+  std::atomic<std::uint32_t> taken{0};     ///< by the handler that answers it
+  std::atomic<std::uint32_t> answered{0};
+  std::atomic<int> thread{0};
+  task::goroutine* goroutine = nullptr;
+  walk_result walk;
+  bool other_goroutine = false;
+  std::uintptr_t pcs[deepest];
+};
+question the_question;
+std::mutex one_asker;
+
+register_state from_context(const arch::context& c) noexcept {
+  register_state r;
+  r.pc = c.pc;
+  r.sp = c.sp;
+  r.fp = c.fp;
+  return r;
+}
+
+stack_bounds bounds_of(const task::stack& s) noexcept { return {s.low, s.high}; }
+
+void on_sampling_signal(int, siginfo_t*, void* ucontext) noexcept {
+  const int saved_errno = errno;
+  question& q = the_question;
+  const std::uint32_t number = q.asked.load(std::memory_order_acquire);
+  const sched::worker* w = sched::this_worker();
+  std::uint32_t before = q.taken.load(std::memory_order_relaxed);
+  if (number != 0 && w != nullptr && w->tid == q.thread.load(std::memory_order_relaxed) &&
+      before != number && q.taken.compare_exchange_strong(before, number)) {
+    register_state r = from_ucontext(ucontext);
+    task::goroutine* g = q.goroutine;
+    // Between two contexts the registers are a mixture; the one that is being resumed is whole.
+#if defined(__x86_64__)
+    const arch::context* target = arch::inside_switch(r.pc, r.other[4]);
+#else
+    const arch::context* target = arch::inside_switch(r.pc, r.other[1]);
+#endif
+    if (target != nullptr) r = from_context(*target);
+    q.other_goroutine = !g->stack.contains(r.sp);
+    q.walk = q.other_goroutine ? walk_result{} : capture(r, bounds_of(g->stack), q.pcs);
+    q.answered.store(number, std::memory_order_release);
+    os::futex_wake(q.answered);
+  }
+  errno = saved_errno;
+}
+
+/// Parked or runnable: nobody runs it while `pins` is raised (task/goroutine.hpp).
+bool capture_parked(task::goroutine* g, std::span<std::uintptr_t> pcs, stack_capture& out) noexcept {
+  g->pins.fetch_add(1, std::memory_order_acq_rel);
+  os::heavy_fence();
+  const goroutine_status status = g->status.load(std::memory_order_acquire);
+  const bool still = status == goroutine_status::waiting || status == goroutine_status::runnable;
+  if (still) {
+    if (!g->stack || g->context.sp == 0) {
+      out.source = stack_source::not_started;
+    } else {
+      out.source = stack_source::parked;
+      out.walk = capture(from_context(g->context), bounds_of(g->stack), pcs);
+    }
+  }
+  g->pins.fetch_sub(1, std::memory_order_release);
+  return still;
+}
+
+bool capture_running(task::goroutine* g, std::span<std::uintptr_t> pcs, std::int64_t deadline,
+                     stack_capture& out) noexcept {
+  const sched::worker* w = g->worker.load(std::memory_order_relaxed);
+  if (w == nullptr) return false;
+  static std::uint32_t numbers = 0;
+  const std::scoped_lock guard(one_asker);
+  question& q = the_question;
+  const std::uint32_t number = ++numbers == 0 ? ++numbers : numbers;
+  q.goroutine = g;
+  q.thread.store(w->tid, std::memory_order_relaxed);
+  q.asked.store(number, std::memory_order_release);
+  bool answered = false;
+  if (os::signal_thread(w->tid, sampling_signal) >= 0) {
+    for (;;) {
+      const std::uint32_t seen = q.answered.load(std::memory_order_acquire);
+      if (seen == number) {
+        answered = true;
+        break;
+      }
+      if (os::futex_wait(q.answered, seen, deadline) == os::futex_result::timed_out) break;
+    }
+  }
+  q.asked.store(0, std::memory_order_release);
+  if (!answered) {
+    // The handler may have begun in this moment and be writing; it is in no hurry to be waited for
+    // but it is short.
+    while (q.taken.load(std::memory_order_acquire) == number &&
+           q.answered.load(std::memory_order_acquire) != number) {
+      base::pause();
+    }
+    return false;
+  }
+  if (q.other_goroutine) return false;  // it was switched away before the signal came
+  const std::size_t frames = std::min(q.walk.frames, pcs.size());
+  std::copy_n(q.pcs, frames, pcs.begin());
+  out.source = stack_source::signal;
+  out.walk = {frames, frames < q.walk.frames ? walk_end::truncated : q.walk.end};
+  return true;
+}
+
+}  // namespace
+
+stack_capture capture_goroutine(task::goroutine* g, std::span<std::uintptr_t> pcs,
+                                std::int64_t patience_ns) noexcept {
+  stack_capture out;
+  const std::uint64_t id = g->id.load(std::memory_order_acquire);
+  const sched::worker* self = sched::this_worker();
+  if (self != nullptr && self->current == g) {
+    out.source = stack_source::own;
+    out.walk = capture(current_registers(), bounds_of(g->stack), pcs);
+    return out;
+  }
+  const std::int64_t deadline = os::steady_now_ns() + patience_ns;
+  // It may park or run on between the look and the act, so look again until one of them hits.
+  while (id != 0 && g->id.load(std::memory_order_acquire) == id) {
+    if (capture_parked(g, pcs, out)) break;
+    if (g->status.load(std::memory_order_acquire) == goroutine_status::dead) break;
+    if (capture_running(g, pcs, deadline, out)) break;
+    if (os::steady_now_ns() > deadline) break;
+    base::pause();
+  }
+  if (g->id.load(std::memory_order_acquire) != id) return {};
+  return out;
+}
+
+bool install_sampling_signal() noexcept {
+  struct sigaction old {};
+  if (sigaction(sampling_signal, nullptr, &old) != 0) return false;
+  if ((old.sa_flags & SA_SIGINFO) != 0 && old.sa_sigaction == &on_sampling_signal) return true;
+  if ((old.sa_flags & SA_SIGINFO) != 0 ||
+      (old.sa_handler != SIG_DFL && old.sa_handler != SIG_IGN)) {
+    return false;
+  }
+  struct sigaction action {};
+  action.sa_sigaction = &on_sampling_signal;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+  sigfillset(&action.sa_mask);
+  return sigaction(sampling_signal, &action, nullptr) == 0;
+}
+
+}  // namespace tuco::inline v1::observe

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// The stack of any goroutine, whatever it does.
+
+#include <cstdint>
+#include <span>
+
+#include "observe/unwinder.hpp"
+#include "task/goroutine.hpp"
+
+namespace tuco::inline v1::observe {
+
+enum class stack_source : std::uint8_t {
+  parked,       ///< from its saved context, held still meanwhile
+  signal,       ///< it was running: from the context of a signal
+  own,          ///< the caller's
+  not_started,  ///< it has no stack yet
+  unavailable,  ///< its thread did not answer in time, or it ended meanwhile
+};
+
+struct stack_capture {
+  stack_source source = stack_source::unavailable;
+  walk_result walk;
+};
+
+/// Walks the stack of `g`, which may be any live goroutine, and writes its addresses, innermost first.
+/// Takes microseconds for a parked one, up to `patience_ns` for one whose thread takes no signals.
+stack_capture capture_goroutine(task::goroutine* g, std::span<std::uintptr_t> pcs,
+                                std::int64_t patience_ns = 100'000'000) noexcept;
+
+/// Installs the signal's handler; idempotent. False if the program has one of its own: then running
+/// goroutines of others are `unavailable`.
+bool install_sampling_signal() noexcept;
+
+}  // namespace tuco::inline v1::observe

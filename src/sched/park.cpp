@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sched/park.hpp"
+
+#include "arch/thread_slot.hpp"
+#include "base/tick_clock.hpp"
+#include "os/clock.hpp"
+#include "os/futex.hpp"
+#include "os/membarrier.hpp"
+#include "sched/scheduler.hpp"
+
+namespace tuco::inline v1::sched {
+namespace {
+
+/// The worker lost its processor while it was outside, or is asked for something. Returns when it
+/// has a processor that nobody can take.
+[[gnu::noinline, gnu::cold]] void answer_monitor(worker* w) noexcept {
+  for (;;) {
+    attention word = w->attention_word.load(std::memory_order_acquire);
+    switch (word) {
+      case attention::none: return;
+      case attention::yield:
+        if (w->attention_word.compare_exchange_strong(word, attention::none)) {
+          if (goroutine* next = pick(w, due_timers::run)) {
+            leave(w, w->current, next, after_switch::requeue_global);
+          }
+          w = this_worker();
+        }
+        break;
+      case attention::asked:
+        // We are inside, so the answer is no. If the monitor has decided meanwhile, the exchange fails.
+        if (w->attention_word.compare_exchange_strong(word, attention::none)) return;
+        break;
+      case attention::taken: {
+        w->p = nullptr;
+        scheduler& s = the_scheduler;
+        s.lock.lock();
+        processor* p = s.state.load(std::memory_order_relaxed) == phase::running &&
+                               w->current->epoch == s.epoch.load(std::memory_order_relaxed)
+                           ? take_idle()
+                           : nullptr;
+        s.lock.unlock();
+        if (p != nullptr) {
+          w->attention_word.store(attention::none, std::memory_order_relaxed);
+          acquire(w, p);
+          return;
+        }
+        if (s.state.load(std::memory_order_acquire) != phase::running ||
+            w->current->epoch != s.epoch.load(std::memory_order_relaxed)) {
+          block_forever();
+        }
+        // `attention_word` stays "taken" until the worker's own stack has a processor again.
+        leave(w, w->current, nullptr, after_switch::surrender);
+        return;
+      }
+    }
+  }
+}
+
+/// Sleeps until ready(), or until the deadline has claimed the wait.
+void block_plain_thread(goroutine* g, std::int64_t deadline_ns) noexcept {
+  while (g->thread_word.load(std::memory_order_acquire) == 0) {
+    if (os::futex_wait(g->thread_word, 0, deadline_ns) == os::futex_result::timed_out) {
+      if (try_claim(g, claimed_by_deadline)) return;
+      deadline_ns = no_deadline;  // somebody else has claimed it, and will ready it in a moment
+    }
+  }
+}
+
+/// What a plain thread does instead of leaving its stack.
+void park_plain_thread(goroutine* g, std::int64_t deadline_ns, commit_action commit,
+                       void* argument) noexcept {
+  g->thread_word.store(0, std::memory_order_relaxed);
+  g->status.store(goroutine_status::waiting, std::memory_order_release);
+  if (commit(g, argument)) block_plain_thread(g, deadline_ns);
+  g->status.store(goroutine_status::running, std::memory_order_relaxed);
+}
+
+void note_wait(goroutine* g, wait_reason reason, const void* object) noexcept {
+  g->reason.store(reason, std::memory_order_relaxed);
+  g->wait_object.store(object, std::memory_order_relaxed);
+  g->wait_since.store(base::ticks(), std::memory_order_relaxed);
+}
+
+}  // namespace
+
+runtime_section::runtime_section() noexcept {
+  worker* w = this_worker();
+  if (w == nullptr) [[unlikely]] w = this_worker_or_attach();
+  if (the_scheduler.forked.load(std::memory_order_relaxed)) [[unlikely]] die_after_fork();
+  const std::uint32_t depth = w->in_runtime.load(std::memory_order_relaxed);
+  w->in_runtime.store(depth + 1, std::memory_order_relaxed);
+  os::light_fence();
+  self_ = w->current;
+  if (w->attention_word.load(std::memory_order_relaxed) != attention::none) [[unlikely]] {
+    if (depth == 0) answer_monitor(w);
+  }
+}
+
+runtime_section::~runtime_section() {
+  worker* w = this_worker();
+  // Release: whoever then takes the processor sees what we did with it.
+  w->in_runtime.store(w->in_runtime.load(std::memory_order_relaxed) - 1, std::memory_order_release);
+}
+
+void park(commit_action commit, void* argument, wait_reason reason, const void* object) noexcept {
+  worker* w = this_worker();
+  goroutine* g = w->current;
+  note_wait(g, reason, object);
+  if (w->plain_thread) [[unlikely]] return park_plain_thread(g, no_deadline, commit, argument);
+  w->commit = commit;
+  w->commit_argument = argument;
+  leave(w, g, pick(w, due_timers::defer), after_switch::park);
+}
+
+std::uint32_t park_until(std::int64_t deadline_ns, commit_action commit, void* argument,
+                         wait_reason reason, const void* object) noexcept {
+  worker* w = this_worker();
+  goroutine* g = w->current;
+  if (deadline_ns == no_deadline) {
+    park(commit, argument, reason, object);
+    return g->claim.load(std::memory_order_acquire);
+  }
+  if (w->plain_thread) [[unlikely]] {
+    note_wait(g, reason, object);
+    park_plain_thread(g, deadline_ns, commit, argument);
+    return g->claim.load(std::memory_order_acquire);
+  }
+
+  // The commit action arms the deadline before it runs the caller's. The other order is impossible:
+  // the caller's action publishes the waiter, and from then on a waker may run `self` to the end of
+  // this function, `timed` included. In this order only the deadline can be early: it readies a
+  // goroutine that is saved, which then waits for the lock that `inner` is about to release.
+  struct timed_commit {
+    commit_action inner;
+    void* inner_argument;
+    timers::entry deadline;
+
+    static bool run(goroutine* self, void* p) noexcept {
+      auto* t = static_cast<timed_commit*>(p);
+      const commit_action inner = t->inner;
+      void* const inner_argument = t->inner_argument;
+      const std::int64_t when = t->deadline.when_ns;
+      const bool earliest = this_worker()->p->timers.add(t->deadline);
+      if (!inner(self, inner_argument)) {
+        // What it waits for is there, and whoever brought it holds the claim. An expiry that ran
+        // meanwhile has lost it then and readies nobody: that the entry is gone says nothing.
+        if (self->claim.load(std::memory_order_acquire) == claimed_by_deadline) return true;
+        timers::heap::remove(t->deadline);
+        return false;
+      }
+      if (earliest) timer_became_earliest(when);
+      return true;
+    }
+  } timed{commit, argument, {}};
+  timed.deadline.when_ns = deadline_ns;
+  timed.deadline.g = g;
+  park(&timed_commit::run, &timed, reason, object);
+  timers::heap::remove(timed.deadline);
+  return g->claim.load(std::memory_order_acquire);
+}
+
+bool make_runnable(goroutine* g) noexcept {
+  if (g->epoch != the_scheduler.epoch.load(std::memory_order_relaxed)) [[unlikely]] return false;
+  base::tsan_release(g);
+  g->status.store(goroutine_status::runnable, std::memory_order_release);
+  return true;
+}
+
+void ready(goroutine* g) noexcept {
+  if ((g->flags & task::flag_plain_thread) != 0) [[unlikely]] {
+    base::tsan_release(g);
+    g->thread_word.store(1, std::memory_order_release);
+    os::futex_wake(g->thread_word);
+    return;
+  }
+  if (!make_runnable(g)) [[unlikely]] return;
+  worker* w = this_worker();
+  if (w != nullptr && w->p != nullptr) [[likely]] {
+    push_next(w, g);
+  } else {
+    push_global(g);
+  }
+  wake_worker();
+}
+
+void ready_all(ready_list& list) noexcept {
+  worker* w = this_worker();
+  ready_list others;
+  while (goroutine* g = list.pop_front()) {
+    if ((g->flags & task::flag_plain_thread) != 0) {
+      ready(g);
+      continue;
+    }
+    if (!make_runnable(g)) continue;
+    if (w != nullptr && w->p != nullptr) {
+      push_local(w, g);
+      wake_worker();
+    } else {
+      others.push_back(g);
+    }
+  }
+  if (others.head != nullptr) push_global(others);
+}
+
+void yield_in_section() noexcept {
+  worker* w = this_worker();
+  if (w->plain_thread) return base::spin_wait_yield();
+  goroutine* next = pick(w, due_timers::run);
+  if (next == nullptr) return;
+  leave(w, w->current, next, after_switch::requeue);
+}
+
+}  // namespace tuco::inline v1::sched

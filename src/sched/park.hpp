@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// The two calls on which all blocking stands: park() and ready(), and the section around them.
+///
+/// A blocking operation looks like this:
+///
+///     sched::runtime_section section;              // from here the processor cannot be taken away
+///     lock_.lock();
+///     if (can proceed) { ...; lock_.unlock(); return; }
+///     waiter w{section.self()};                     // on the parked stack itself: no allocation
+///     queue_.push_back(w);
+///     sched::park(unlock, &lock_, wait_reason::chan_receive, this);
+///     // woken: whoever took w out of the queue has filled it in
+///
+/// and the other side:
+///
+///     runtime_section section; lock_.lock(); waiter* w = queue_.pop_front(); fill in *w;
+///     goroutine* g = w->g; lock_.unlock(); sched::ready(g);       // *w may be gone after ready()
+///
+/// **The commit action** (`unlock` above) runs on the *next* context after this one was saved:
+/// nobody can ready the goroutine before its registers are in memory, because the waiter is only
+/// reachable under the lock that the commit action releases. It must not park, allocate or throw.
+/// It returns true to stay parked; false means "what I waited for is already there": the goroutine
+/// goes on at once.
+///
+/// **Claims.** A wait that more than one party may end (select, or any wait with a deadline) is ended
+/// by the one that moves `g->claim` from `unclaimed` to its own value with try_claim(). Arm it
+/// with arm_claim() before the first waiter is published. Parties that lose must leave the
+/// goroutine alone. A wait with one queue and no deadline needs no claim: taking the waiter out of
+/// the queue under its lock is the claim.
+///
+/// **Plain threads** may do all of this: they get a stand-in goroutine, park() blocks the thread.
+/// The commit action runs on their own stack then, before they sleep.
+
+#include <cstdint>
+
+#include "task/claim.hpp"
+#include "task/goroutine.hpp"
+#include "task/ready_list.hpp"
+
+namespace tuco::inline v1::sched {
+
+using task::arm_claim;
+using task::claimed_by_deadline;
+using task::goroutine;
+using task::ready_list;
+using task::try_claim;
+using task::unclaimed;
+
+/// While one exists on this stack, the monitor does not take the processor from this worker.
+/// Entering may switch: if the processor was taken before, the goroutine waits here for another one.
+/// So enter before you take a lock, never with one held (nested sections are free of this: only the
+/// outermost one looks). After a park the section belongs to the worker that resumed us.
+class runtime_section {
+ public:
+  runtime_section() noexcept;
+  ~runtime_section();
+  runtime_section(const runtime_section&) = delete;
+  runtime_section& operator=(const runtime_section&) = delete;
+  /// The calling goroutine, or the plain thread's stand-in. Constant for the section.
+  [[nodiscard]] goroutine* self() const noexcept { return self_; }
+
+ private:
+  goroutine* self_;
+};
+
+using commit_action = bool (*)(goroutine* self, void* argument) noexcept;
+
+/// Parks the caller until somebody calls ready() for it. Call inside a runtime_section.
+void park(commit_action commit, void* argument, wait_reason reason, const void* object) noexcept;
+
+/// Makes a parked goroutine runnable. Exactly one call for each park; never before the commit
+/// action released the goroutine. Call inside a runtime_section.
+void ready(goroutine* g) noexcept;
+
+/// Like park(), but the deadline is one of the parties: when it passes first, it claims with
+/// `claimed_by_deadline`. The claim must be armed. A deadline in the past still parks and times out.
+/// When it returns, the deadline can no longer touch the goroutine; waiters that are still queued
+/// are the caller's to remove.
+/// @param deadline_ns  steady clock, nanoseconds; `no_deadline` never passes
+/// @return The value of the claim.
+inline constexpr std::int64_t no_deadline = INT64_MAX;
+std::uint32_t park_until(std::int64_t deadline_ns, commit_action commit, void* argument,
+                         wait_reason reason, const void* object) noexcept;
+
+/// Lets others run: the caller goes to the end of its processor's queue. Call inside a section.
+void yield_in_section() noexcept;
+
+/// ready() for each; empties the list.
+void ready_all(ready_list& list) noexcept;
+
+}  // namespace tuco::inline v1::sched

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "sched/thread_start.hpp"
+
+#include <cxxabi.h>
+#include <new>
+
+#include "arch/thread_slot.hpp"
+#include "os/proc.hpp"
+#include "os/syscall.hpp"
+#include "os/thread.hpp"
+#include "os/write.hpp"
+#include "base/fatal.hpp"
+
+namespace tuco::inline v1::sched {
+namespace {
+
+/// The thread's exception globals. Like errno's, the function is declared const, so its answer must
+/// come from a call the compiler knows nothing about.
+task::exception_globals* thread_exceptions() noexcept {
+  __cxxabiv1::__cxa_eh_globals* (*get)() noexcept = &__cxxabiv1::__cxa_get_globals;
+  asm volatile("" : "+r"(get));
+  return reinterpret_cast<task::exception_globals*>(get());
+}
+
+/// Set while the thread may end: cleared by a thread that leaves through worker_main.
+pthread_key_t tripwire_key;
+pthread_once_t tripwire_once = PTHREAD_ONCE_INIT;
+
+/// A goroutine called pthread_exit, or its thread was cancelled: glibc unwinds the goroutine's stack
+/// as if it were the thread's and the worker is gone. Nothing sensible can go on.
+void on_thread_end(void* value) noexcept {
+  if (value != nullptr) base::fatal("goroutine ended its thread (pthread_exit or pthread_cancel)");
+}
+
+/// The last thing a thread does: from here on its record may belong to another.
+void thread_has_left(worker* w) noexcept {
+  scheduler& s = the_scheduler;
+  s.lock.lock();
+  w->visible_goroutine.store(nullptr, std::memory_order_relaxed);
+  os::detach_thread(w->thread);
+  w->next_idle = s.free_workers;
+  s.free_workers = w;
+  --s.worker_count;
+  check_deadlock();
+  w->in_use.store(false, std::memory_order_release);
+  s.lock.unlock();
+}
+
+void* worker_main(void* argument) {
+  auto* w = static_cast<worker*>(argument);
+  arch::set_thread_slot(w);
+  pthread_once(&tripwire_once, [] { pthread_key_create(&tripwire_key, &on_thread_end); });
+  pthread_setspecific(tripwire_key, w);
+  pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
+  attach_thread(w);
+  w->tid = os::thread_id();
+  os::set_timer_slack(1);
+  os::set_thread_name("tuco-worker");
+  os::install_signal_stack(w->signal_stack);
+  os::set_signal_mask(worker_signal_mask());
+  w->spinning = w->next_spinning;
+  acquire(w, std::exchange(w->next_processor, nullptr));
+  worker_loop(w);
+  if (w->p != nullptr) hand_over(release(w));  // a locked goroutine ended and takes its thread along
+  os::remove_signal_stack(w->signal_stack);
+  pthread_setspecific(tripwire_key, nullptr);
+  thread_has_left(w);
+  arch::set_thread_slot(nullptr);
+  return nullptr;
+}
+
+}  // namespace
+
+void attach_thread(worker* w) noexcept {
+  w->errno_address = &os::thread_errno();
+  w->exceptions = thread_exceptions();
+#ifdef TUCO_TSAN_FIBERS
+  w->fiber.tsan = __tsan_get_current_fiber();
+#endif
+  // The bounds let a reader tell the worker's own stack from a goroutine's.
+  pthread_attr_t attributes;
+  if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+    void* low = nullptr;
+    std::size_t size = 0;
+    pthread_attr_getstack(&attributes, &low, &size);
+    pthread_attr_destroy(&attributes);
+    w->own_stack.low = reinterpret_cast<std::uintptr_t>(low);
+    w->own_stack.high = w->own_stack.low + size;
+#ifdef TUCO_BASE_ASAN
+    w->fiber.bottom = low;
+    w->fiber.size = size;
+#endif
+  }
+}
+
+bool new_worker(processor* p, bool searching) noexcept {
+  scheduler& s = the_scheduler;
+  s.lock.lock();
+  if (s.worker_count >= s.max_workers) {
+    s.lock.unlock();
+    os::fd_writer(2).text("runtime: program exceeds ").dec(s.max_workers).text("-thread limit\n");
+    base::fatal("thread exhaustion");
+  }
+  worker* w = s.free_workers;
+  if (w != nullptr) {
+    s.free_workers = w->next_idle;
+    w->next_idle = nullptr;
+  }
+  ++s.worker_count;
+  s.lock.unlock();
+  if (w == nullptr) {
+    w = new (std::nothrow) worker;
+    if (w != nullptr) {
+      w->all_next = s.all_workers.load(std::memory_order_relaxed);
+      static std::atomic<int> numbers{0};
+      w->number = numbers.fetch_add(1, std::memory_order_relaxed);
+      while (!s.all_workers.compare_exchange_weak(w->all_next, w, std::memory_order_release)) {
+      }
+    }
+  }
+  if (w != nullptr) {
+    w->next_processor = p;
+    w->next_spinning = searching;
+    w->in_runtime.store(1, std::memory_order_relaxed);
+    w->attention_word.store(attention::none, std::memory_order_relaxed);
+    w->wake_word.store(0, std::memory_order_relaxed);
+    w->pending = after_switch::nothing;
+    w->current = nullptr;
+    w->locked_goroutine = nullptr;
+    w->hand_to = nullptr;
+    w->ending = false;
+    w->abandoned = false;
+    w->alive.store(true, std::memory_order_relaxed);
+    w->in_use.store(true, std::memory_order_release);
+    s.threads_created.fetch_add(1, std::memory_order_relaxed);
+    if (os::create_thread(&worker_main, w, 0, w->thread) >= 0) return true;
+    w->alive.store(false, std::memory_order_relaxed);
+    w->in_use.store(false, std::memory_order_release);
+  }
+  s.lock.lock();
+  --s.worker_count;
+  if (w != nullptr) {
+    w->next_processor = nullptr;
+    w->next_idle = s.free_workers;
+    s.free_workers = w;
+  }
+  s.lock.unlock();
+  return false;
+}
+
+void end_worker(worker* w) noexcept { w->alive.store(false, std::memory_order_relaxed); }
+
+bool remove_idle(worker* w) noexcept {
+  scheduler& s = the_scheduler;
+  for (worker** link = &s.idle_workers; *link != nullptr; link = &(*link)->next_idle) {
+    if (*link != w) continue;
+    *link = w->next_idle;
+    w->is_idle = false;
+    --s.idle_worker_count;
+    return true;
+  }
+  return false;
+}
+
+void wake_if_work_is_waiting() noexcept {
+  base::full_fence();
+  if (any_work_visible()) wake_worker();
+}
+
+}  // namespace tuco::inline v1::sched

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+/// What the primitives do with lines of waiters: lock them, take waiters out, wake them.
+
+#include <tuco/detail/wait_list.hpp>
+
+#include "base/pause.hpp"
+#include "base/spin_lock.hpp"
+#include "sched/park.hpp"
+
+namespace tuco::inline v1::sync {
+
+using detail::wait_list;
+using detail::wait_node;
+using detail::wait_queue;
+using detail::wait_result;
+
+/// The lock of a wait_queue: base::spin_lock over a word in a public header.
+/// Enter a sched::runtime_section first.
+inline void lock(wait_queue& q) noexcept {
+  while (q.lock_word.exchange(1, std::memory_order_acquire) != 0) {
+    for (int i = 0; q.lock_word.load(std::memory_order_relaxed) != 0; ++i) {
+      if (i < 64) base::pause();
+      else base::spin_wait_yield();
+    }
+  }
+}
+inline void unlock(wait_queue& q) noexcept { q.lock_word.store(0, std::memory_order_release); }
+
+/// Commit action for a goroutine that parks with a wait_queue locked.
+inline bool unlock_queue(sched::goroutine*, void* queue) noexcept {
+  unlock(*static_cast<wait_queue*>(queue));
+  return true;
+}
+
+/// The first waiter whose wake-up is ours, or null. Lock held.
+///
+/// Those that we pass over have been claimed by their deadline or by another case of their select:
+/// they are on their way and will find themselves unlinked (task/claim.hpp).
+inline wait_node* take_first(wait_list& list) noexcept {
+  while (wait_node* node = list.pop_front()) {
+    if (node->claim == 0 || sched::try_claim(node->g, node->claim)) return node;
+  }
+  return nullptr;
+}
+
+/// Takes out all, with `result`, and collects those whose wake-up is ours. Lock held.
+inline void take_all(wait_list& list, wait_result result, sched::ready_list& woken) noexcept {
+  while (wait_node* node = take_first(list)) {
+    node->result = result;
+    woken.push_back(node->g);
+  }
+}
+
+/// Wakes a goroutine that was taken out; the node may be gone when this returns.
+inline void wake(wait_node& node, wait_result result) noexcept {
+  node.result = result;
+  sched::ready(node.g);
+}
+
+}  // namespace tuco::inline v1::sync

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cstdint>
+
+#include "task/goroutine.hpp"
+
+namespace tuco::inline v1::task {
+
+/// Goroutines that may run now, linked by `next`: how timers and the poller hand their findings to
+/// the scheduler, which they never call.
+struct ready_list {
+  goroutine* head = nullptr;
+  goroutine* tail = nullptr;
+  std::uint32_t count = 0;
+
+  void push_back(goroutine* g) noexcept {
+    g->next = nullptr;
+    (tail != nullptr ? tail->next : head) = g;
+    tail = g;
+    ++count;
+  }
+
+  goroutine* pop_front() noexcept {
+    goroutine* g = head;
+    if (g == nullptr) return nullptr;
+    head = g->next;
+    if (head == nullptr) tail = nullptr;
+    g->next = nullptr;
+    --count;
+    return g;
+  }
+};
+
+}  // namespace tuco::inline v1::task
