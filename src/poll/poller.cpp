@@ -5,8 +5,10 @@
 
 #include "base/fatal.hpp"
 #include "base/pause.hpp"
+#include "os/clock.hpp"
 #include "os/epoll.hpp"
 #include "os/eventfd.hpp"
+#include "os/futex.hpp"
 #include "os/memory.hpp"
 #include "os/socket.hpp"
 
@@ -52,7 +54,21 @@ int poller::start() noexcept {
   }
   wake_ = wake;
   epoll_.store(epoll, std::memory_order_release);
+  // Whoever sleeps on the futex must go and sleep in epoll. The eventfd too: an interrupt() that saw
+  // no epoll has left it to us to tell a thread that is in epoll already.
+  interrupted_.exchange(1, std::memory_order_acq_rel);
+  os::eventfd_signal(wake);
+  os::futex_wake(interrupted_);
   return 0;
+}
+
+void poller::sleep(std::int64_t timeout_ns) noexcept {
+  if (timeout_ns == 0) return;
+  const std::int64_t deadline =
+      timeout_ns < 0 ? os::no_deadline : os::saturating_add(os::steady_now_ns(), timeout_ns);
+  os::futex_wait(interrupted_, 0, deadline);
+  // Created meanwhile: the word belongs to the eventfd now, which was signalled.
+  if (!initialized()) interrupted_.exchange(0, std::memory_order_acq_rel);
 }
 
 poll_descriptor* poller::find(std::uint32_t index) noexcept {
@@ -183,7 +199,7 @@ void poller::withdraw(poll_descriptor& d, direction direction, task::goroutine* 
 
 void poller::poll(std::int64_t timeout_ns, task::ready_list& out) noexcept {
   const int epoll = epoll_.load(std::memory_order_acquire);
-  if (epoll < 0) return;
+  if (epoll < 0) return sleep(timeout_ns);
   epoll_event events[batch];
   const int count = os::epoll_wait(epoll, events, batch, timeout_ns);
   if (count < 0) {
@@ -197,9 +213,9 @@ void poller::poll(std::int64_t timeout_ns, task::ready_list& out) noexcept {
       // Left to the thread that blocks; a look that consumed it would leave that one asleep.
       if (timeout_ns == 0) continue;
       os::eventfd_drain(wake_);
-      // After the drain: an interrupt() that still finds `true` was made before this exchange, so
+      // After the drain: an interrupt() that still finds 1 was made before this exchange, so
       // our caller sees what it was made for; a later one writes again.
-      interrupted_.exchange(false, std::memory_order_acq_rel);
+      interrupted_.exchange(0, std::memory_order_acq_rel);
       continue;
     }
     poll_descriptor* d = find(static_cast<std::uint32_t>(data));
@@ -219,11 +235,15 @@ void poller::poll(std::int64_t timeout_ns, task::ready_list& out) noexcept {
 }
 
 void poller::interrupt() noexcept {
-  if (!initialized()) return;
-  // Release towards the exchange in poll(); acquire is not needed, but a failed dedupe must still be
-  // a read-modify-write: a plain load of `true` could miss that the poller has already looked.
-  if (interrupted_.exchange(true, std::memory_order_acq_rel)) return;
-  os::eventfd_signal(wake_);
+  // Release towards the exchange in poll(). A failed dedupe must still be a read-modify-write: a plain
+  // load of 1 could miss that the poller has already looked. Acquire towards the one in start(): if
+  // ours comes later, we see the epoll descriptor; if earlier, start() wakes both places after us.
+  if (interrupted_.exchange(1, std::memory_order_acq_rel) != 0) return;
+  if (initialized()) {
+    os::eventfd_signal(wake_);
+  } else {
+    os::futex_wake(interrupted_);
+  }
 }
 
 }  // namespace tuco::inline v1::poll

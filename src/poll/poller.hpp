@@ -11,8 +11,8 @@
 ///                   earlier timer                          number of calls
 ///     waiters       the scheduler              no          0: nobody need poll
 ///
-/// **Created** at the first open(): a program without descriptors has no epoll descriptor, and its
-/// scheduler sees initialized() == false and sleeps on futexes alone. It is never destroyed.
+/// **Created** at the first open(): a program without descriptors has no epoll descriptor, and who
+/// polls then sleeps on a futex. It is never destroyed.
 /// **Ordering.** What happened before interrupt() is visible to whoever returns from the poll that
 /// it ended. What happened before a goroutine parked is visible to who gets it from poll().
 /// **Cost.** An event costs a table look-up and, when somebody waits, one or two compare-and-swaps.
@@ -40,7 +40,7 @@ class poller {
   poller(const poller&) = delete;
   poller& operator=(const poller&) = delete;
 
-  /// False: no descriptor was ever opened, the scheduler need not poll.
+  /// False: no descriptor was ever opened, there is nothing to look at.
   [[nodiscard]] bool initialized() const noexcept {
     return epoll_.load(std::memory_order_acquire) >= 0;
   }
@@ -99,6 +99,7 @@ class poller {
   static constexpr std::uint64_t wake_data = UINT64_MAX;
 
   int start() noexcept;
+  void sleep(std::int64_t timeout_ns) noexcept;
   poll_descriptor* allocate() noexcept;
   void give_back(poll_descriptor* d) noexcept;
   poll_descriptor* find(std::uint32_t index) noexcept;
@@ -107,7 +108,7 @@ class poller {
   std::atomic<int> epoll_{-1};
   int wake_ = -1;  // written before epoll_
   std::atomic<std::uint32_t> epoch_{0};
-  alignas(base::cache_line) std::atomic<bool> interrupted_{false};
+  alignas(base::cache_line) std::atomic<std::uint32_t> interrupted_{0};  // a futex until epoll_ exists
   alignas(base::cache_line) std::atomic<int> waiters_{0};
   alignas(base::cache_line) os::futex_lock lock_;  // creation, and the records below
   poll_descriptor* free_ = nullptr;

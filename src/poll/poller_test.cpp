@@ -5,9 +5,11 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <deque>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -16,6 +18,8 @@
 #include "os/epoll.hpp"
 #include "os/eventfd.hpp"
 #include "os/fault.hpp"
+#include "os/proc.hpp"
+#include "os/thread.hpp"
 #include "task/goroutine.hpp"
 
 namespace tuco::inline v1::poll {
@@ -340,9 +344,60 @@ TEST_F(Poller, SeveralThreadsMayPollAtOnce) {
   looking1.join();
 }
 
+// A new one, also when the test is repeated. A poller lives for ever.
+poller& uncreated() {
+  static std::deque<poller> all;
+  return all.emplace_back();
+}
+
+// A poller that has no descriptor yet: what a program sleeps in that has timers and nothing else.
+TEST(PollerUncreated, SleepsInTheKernelUntilInterruptedOrCreated) {
+  for (const bool create : {false, true}) {
+    poller& p = uncreated();
+    std::atomic<pid_t> tid{0};
+    std::thread blocked([&] {
+      tid = os::thread_id();
+      ready_list out;
+      p.poll(-1, out);
+    });
+    while (tid == 0) std::this_thread::yield();
+    os::thread_probe probe;
+    ASSERT_EQ(probe.open(tid), 0);
+    const auto asleep = [&] {
+      const os::thread_activity now = probe.activity();
+      return now.what == os::thread_activity::kind::in_syscall && now.number == SYS_futex;
+    };
+    while (!asleep()) std::this_thread::yield();
+    if (create) {
+      socket_pair pair;
+      poll_descriptor* d = nullptr;
+      ASSERT_EQ(p.open(pair.end[0], d), 0);
+      blocked.join();
+      ready_list out;
+      p.poll(-1, out);  // whatever woke the sleeper is not lost on who polls next
+      p.close(d);
+    } else {
+      p.interrupt();
+      blocked.join();
+    }
+    ready_list out;
+    p.interrupt();
+    p.poll(-1, out);  // remembered
+  }
+}
+
+TEST(PollerUncreated, HonoursItsTimeout) {
+  poller& fresh = uncreated();
+  ready_list out;
+  fresh.poll(0, out);
+  const std::int64_t before = os::steady_now_ns();
+  fresh.poll(2'000'000, out);
+  EXPECT_GE(os::steady_now_ns() - before, 2'000'000);
+}
+
 TEST(PollerFaults, FirstOpenReportsWhatTheKernelRefuses) {
   if (!os::fault_injection) GTEST_SKIP() << "needs TUCO_FAULT_INJECTION";
-  static poller fresh;  // its own, not yet created; static for its size
+  poller& fresh = uncreated();
   socket_pair pair;
   poll_descriptor* d = nullptr;
   for (os::call kind : {os::call::eventfd, os::call::epoll_create, os::call::epoll_ctl}) {

@@ -93,7 +93,7 @@ void stop_workers() noexcept {
   std::int64_t pause_ns = 20'000;
   for (;;) {
     wake_all_idle();
-    if (poll::the_poller().initialized()) poll::the_poller().interrupt();
+    poll::the_poller().interrupt();
     int busy = 0;
     for (worker* w = s.all_workers.load(std::memory_order_acquire); w != nullptr; w = w->all_next) {
       if (!w->in_use.load(std::memory_order_acquire) || w->abandoned) continue;
