@@ -201,6 +201,8 @@ bool sleep_in_poller(ready_list& found) noexcept {
 goroutine* find_runnable(worker* w) noexcept {
   scheduler& s = the_scheduler;
   for (;;) {
+    // First of all: it is in no queue, and a worker that sleeps or ends would take it along.
+    if (w->hand_to != nullptr) return std::exchange(w->hand_to, nullptr);
     if (s.state.load(std::memory_order_acquire) != phase::running ||
         (w->p != nullptr &&
          w->p->status.load(std::memory_order_relaxed) == processor_status::retired)) {
@@ -214,7 +216,6 @@ goroutine* find_runnable(worker* w) noexcept {
     }
     if (w->p == nullptr) {
       // It was taken while the goroutine was outside; that one is in the global queue by now.
-      w->attention_word.store(attention::none, std::memory_order_relaxed);
       s.lock.lock();
       processor* idle = take_idle();
       s.lock.unlock();
@@ -226,9 +227,8 @@ goroutine* find_runnable(worker* w) noexcept {
       }
       continue;
     }
-    if (w->hand_to != nullptr) return std::exchange(w->hand_to, nullptr);
     if (goroutine* g = pick(w, due_timers::run)) return g;
-    if (w->hand_to != nullptr) return std::exchange(w->hand_to, nullptr);
+    if (w->hand_to != nullptr) continue;
     if (goroutine* g = poll_network()) return g;
 
     // Search, but never more workers than half of the busy processors: they would only meet.
@@ -312,10 +312,16 @@ goroutine* find_runnable(worker* w) noexcept {
 
 /// `g` may only run on the worker that it locked: lend that worker our processor.
 void give_to_locked(worker* w, goroutine* g) noexcept {
+  scheduler& s = the_scheduler;
   worker* owner = g->locked_worker.load(std::memory_order_relaxed);
   processor* p = release(w);
+  s.lock.lock();
   owner->next_processor = p;
   owner->next_spinning = false;
+  // It counts as awake from here on, not from when it has its core: we go to sleep next, and the
+  // last one to do so looks whether all are asleep. It may not have begun to wait yet.
+  --s.idle_worker_count;
+  s.lock.unlock();
   wake_thread(owner);
 }
 
@@ -331,11 +337,11 @@ bool wait_for_locked(worker* w) noexcept {
   s.lock.unlock();
   while (w->wake_word.exchange(0, std::memory_order_acquire) == 0) os::futex_wait(w->wake_word, 0);
   s.lock.lock();
-  --s.idle_worker_count;
+  processor* lent = std::exchange(w->next_processor, nullptr);
   w->locked_waiting.store(false, std::memory_order_release);
   s.lock.unlock();
-  if (w->next_processor == nullptr) return false;
-  acquire(w, std::exchange(w->next_processor, nullptr));
+  if (lent == nullptr) return false;
+  acquire(w, lent);
   return true;
 }
 
@@ -387,6 +393,7 @@ goroutine* pick(worker* w, due_timers timers) noexcept {
   if (p == nullptr) return nullptr;
   goroutine* locked = w->current;
   if (locked != nullptr && locked->lock_depth != 0) return nullptr;
+  if (w->hand_to != nullptr) [[unlikely]] return nullptr;  // one at a time
   if (p->status.load(std::memory_order_relaxed) == processor_status::retired ||
       the_scheduler.state.load(std::memory_order_relaxed) != phase::running) [[unlikely]] {
     return nullptr;  // the worker's own stack deals with it

@@ -43,6 +43,8 @@ void give_back(processor* p) noexcept {
 }  // namespace
 
 void acquire(worker* w, processor* p) noexcept {
+  // What the monitor wanted, or took, was another one. Before `owner`, by which it finds this worker.
+  w->attention_word.store(attention::none, std::memory_order_relaxed);
   w->p = p;
   p->owner.store(w, std::memory_order_release);
 }

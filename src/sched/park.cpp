@@ -11,6 +11,27 @@
 namespace tuco::inline v1::sched {
 namespace {
 
+/// Nobody can run in our place here, and yet we must not go on.
+bool must_leave(worker* w) noexcept {
+  // Only the worker's own stack passes on what it has picked for another, gives a processor back, ends.
+  if (w->hand_to != nullptr) return true;
+  if (w->p->status.load(std::memory_order_relaxed) == processor_status::retired) return true;
+  if (the_scheduler.state.load(std::memory_order_relaxed) != phase::running) return true;
+  // Who has locked its thread lends the processor to others until it is its turn again.
+  return w->current->lock_depth != 0 &&
+         (any_work_visible() || earliest_timer() <= os::steady_now_ns());
+}
+
+/// Lets one other goroutine run first, if there is one.
+void give_way(worker* w, after_switch how) noexcept {
+  goroutine* next = pick(w, due_timers::run);
+  if (next == nullptr) {
+    if (!must_leave(w)) return;
+    how = after_switch::requeue_global;
+  }
+  leave(w, w->current, next, how);
+}
+
 /// The worker lost its processor while it was outside, or is asked for something. Returns when it
 /// has a processor that nobody can take.
 [[gnu::noinline, gnu::cold]] void answer_monitor(worker* w) noexcept {
@@ -20,9 +41,7 @@ namespace {
       case attention::none: return;
       case attention::yield:
         if (w->attention_word.compare_exchange_strong(word, attention::none)) {
-          if (goroutine* next = pick(w, due_timers::run)) {
-            leave(w, w->current, next, after_switch::requeue_global);
-          }
+          give_way(w, after_switch::requeue_global);
           w = this_worker();
         }
         break;
@@ -40,7 +59,6 @@ namespace {
                            : nullptr;
         s.lock.unlock();
         if (p != nullptr) {
-          w->attention_word.store(attention::none, std::memory_order_relaxed);
           acquire(w, p);
           return;
         }
@@ -48,7 +66,7 @@ namespace {
             w->current->epoch != s.epoch.load(std::memory_order_relaxed)) {
           block_forever();
         }
-        // `attention_word` stays "taken" until the worker's own stack has a processor again.
+        // `attention_word` stays "taken" until the worker has a processor again: acquire().
         leave(w, w->current, nullptr, after_switch::surrender);
         return;
       }
@@ -205,9 +223,7 @@ void ready_all(ready_list& list) noexcept {
 void yield_in_section() noexcept {
   worker* w = this_worker();
   if (w->plain_thread) return base::spin_wait_yield();
-  goroutine* next = pick(w, due_timers::run);
-  if (next == nullptr) return;
-  leave(w, w->current, next, after_switch::requeue);
+  give_way(w, after_switch::requeue);
 }
 
 }  // namespace tuco::inline v1::sched
