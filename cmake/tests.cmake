@@ -69,20 +69,35 @@ if(NOT tuco_whole)
   return() # what follows needs all of the library
 endif()
 
-foreach(folder conformance hazard stress e2e)
+foreach(folder conformance hazard fault stress e2e)
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/test/${folder}/*.cpp")
   if(sources)
     set(timeout ${tuco_timeout_unit})
-    if(folder MATCHES "stress|e2e")
+    if(folder MATCHES "fault|stress|e2e")
       set(timeout ${tuco_timeout_stress})
     endif()
     tuco_test_program(${folder}_test ${folder} ${folder} ${timeout} ${sources})
   endif()
 endforeach()
 
-# Programs that drive other programs find the examples built.
-if(TARGET e2e_test AND tuco_examples)
-  add_dependencies(e2e_test ${tuco_examples})
+# Small programs for the end-to-end tests to start: built("test/programs/NAME").
+set(programs)
+file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/test/e2e/programs/*.cpp")
+foreach(source IN LISTS sources)
+  get_filename_component(name "${source}" NAME_WE)
+  add_executable(program_${name} "${source}")
+  target_link_libraries(program_${name} PRIVATE ${tuco_whitebox})
+  target_include_directories(program_${name} PRIVATE "${PROJECT_SOURCE_DIR}/src")
+  target_compile_options(program_${name} PRIVATE ${tuco_test_flags})
+  set_target_properties(program_${name} PROPERTIES
+    OUTPUT_NAME ${name}
+    RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/test/programs")
+  list(APPEND programs program_${name})
+endforeach()
+
+# Programs that drive other programs find them and the examples built.
+if(TARGET e2e_test)
+  add_dependencies(e2e_test ${tuco_examples} ${programs})
 endif()
 
 # What the optimizer may break is tested as the optimizer would see it: a file of test/hazard with

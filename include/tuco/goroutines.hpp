@@ -53,21 +53,27 @@ struct goroutine_counts {
 /// Counted without building the list.
 [[nodiscard]] TUCO_API goroutine_counts count_goroutines() noexcept;
 
+/// The text of a dump. As it stands the options give Go's, to the letter, which parsers know;
+/// TUCO_DEBUG=waits=1,names=1,dumplimit=1000 sets those of SIGQUIT and of fatal errors.
 struct dump_options {
-  /// A line more for each waiting goroutine: object and exact time.
+  /// A line more for each waiting goroutine: the exact time, the object, and who has it:
+  /// `waiting 12.034567890 s for mutex 0x404080, held by goroutine 7`.
   bool waits = false;
   /// Names behind the ids: `goroutine 7 "parser" [running]:`. Off: Go's header to the letter.
   bool names = false;
-  /// At most so many goroutines.
+  /// The runtime's own frames and goroutines, too.
+  bool runtime = false;
+  /// At most so many goroutines; the rest is counted in a last line.
   std::size_t limit = SIZE_MAX;
   /// Only this one; 0: all.
   goroutine_id only = 0;
 };
 
-/// All goroutines with their stacks as text, in the format of Go's dumps.
+/// All goroutines with their stacks as text, in the format of Go's dumps, the caller first.
+/// Some 5 µs per goroutine once the places at which they stand are known.
 [[nodiscard]] TUCO_API std::string format_goroutines(const dump_options& options = {});
 
-/// format_goroutines() to a file descriptor. @return 0 or a negative errno value.
+/// format_goroutines() to a file descriptor, in pieces. @return 0 or a negative errno value.
 TUCO_API int dump_goroutines(int descriptor, const dump_options& options = {});
 
 }  // namespace tuco::inline v1

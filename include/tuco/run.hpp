@@ -37,7 +37,8 @@ struct run_options {
   /// Most threads the runtime may have; one more is `thread exhaustion`. Threads come with blocking
   /// calls: each goroutine that blocks in the kernel keeps one.
   int max_threads = 10'000;
-  /// Leave SIGQUIT, SIGSEGV and SIGBUS alone even where the program has not set them.
+  /// Touch no signal. Otherwise those of SIGQUIT, SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGABRT that the
+  /// program does not handle itself print tracebacks (src/observe/crash.hpp).
   bool keep_signals = false;
 };
 

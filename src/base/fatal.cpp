@@ -26,11 +26,15 @@ void write_text(const char* text) noexcept {
 
 void set_fatal_hook(fatal_hook h) noexcept { hook.store(h, std::memory_order_release); }
 
+void begin_dying() noexcept {
+  if (!dying.exchange(true)) return;
+  for (;;) ::pause();
+}
+
+bool is_dying() noexcept { return dying.load(std::memory_order_acquire); }
+
 void fatal(const char* text) noexcept {
-  if (dying.exchange(true)) {
-    // A second thread dies while the first prints: its word must not cut the traceback short.
-    for (;;) ::pause();
-  }
+  begin_dying();
   write_text("fatal error: ");
   write_text(text);
   write_text("\n");

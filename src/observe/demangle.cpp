@@ -115,6 +115,11 @@ string typedef_name(const string& name, const std::vector<string>& arguments) {
       if (arguments[1] == ratio) return "std::chrono::" + string(unit);
     }
   }
+  if (name == "tuco::basic_chan" && arguments.size() == 2) {
+    constexpr string_view both = "(tuco::chan_direction)3";
+    const string end = arguments[1] == both ? "" : arguments[1].ends_with('1') ? "send_" : "recv_";
+    return "tuco::" + end + "chan<" + arguments[0] + ">";
+  }
   if (name == "__gnu_cxx::__normal_iterator" && arguments.size() == 2) {
     const bool is_const = arguments[0].ends_with(" const*");
     return arguments[1] + (is_const ? "::const_iterator" : "::iterator");

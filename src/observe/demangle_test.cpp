@@ -91,6 +91,17 @@ TEST(Demangle, InlineNamespacesAndAbiTagsAreHidden) {
             "(anonymous namespace)::f<int>(int)");
 }
 
+TEST(Demangle, ChannelsAreCalledWhatUsersCallThem) {
+  EXPECT_EQ(shorten_name("tuco::v1::basic_chan<int, (tuco::v1::chan_direction)3>::recv() const"),
+            "tuco::chan<int>::recv() const");
+  EXPECT_EQ(shorten_name("app::f(tuco::v1::basic_chan<std::__cxx11::basic_string<char, "
+                         "std::char_traits<char>, std::allocator<char> >, "
+                         "(tuco::v1::chan_direction)1>)"),
+            "app::f(tuco::send_chan<std::string>)");
+  EXPECT_EQ(shorten_name("tuco::v1::basic_chan<int, (tuco::v1::chan_direction)2>::recv() const"),
+            "tuco::recv_chan<int>::recv() const");
+}
+
 TEST(Demangle, CloneSuffixesAndVersionsGo) {
   EXPECT_EQ(readable_name("_ZN3app1fEi.isra.0"), "app::f(int)");
   EXPECT_EQ(readable_name("_ZN3app1fEi.constprop.0.cold"), "app::f(int)");

@@ -374,15 +374,24 @@ class libdw_module final : public dwarf_module {
     const int count = dw_.dwarf_getscopes_die(&origin, &scopes);
     for (int i = 1; i < count; ++i) {
       const int tag = dw_.dwarf_tag(&scopes[i]);
+      if (tag == DW_TAG_subprogram) {
+        // A lambda or a local class: what its function is called says where to look.
+        dwarf_frame function;
+        this->name(scopes[i], function);
+        if (!function.function.empty()) name.insert(0, function.function + "::");
+        break;
+      }
       if (tag != DW_TAG_namespace && tag != DW_TAG_class_type && tag != DW_TAG_structure_type &&
           tag != DW_TAG_union_type) {
         continue;
       }
       const char* const scope = dw_.dwarf_diename(&scopes[i]);
-      if (scope != nullptr) {
+      if (tag == DW_TAG_namespace) {
+        name.insert(0, scope != nullptr ? std::string(scope) + "::" : "(anonymous namespace)::");
+      } else if (scope == nullptr || std::string_view(scope).starts_with("<lambda")) {
+        name.insert(0, "{lambda}::");
+      } else {
         name.insert(0, std::string(scope) + "::");
-      } else if (tag == DW_TAG_namespace) {
-        name.insert(0, "(anonymous namespace)::");
       }
     }
     std::free(scopes);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <tuco/goroutines.hpp>
 
+#include <string>
 #include <utility>
 
-#include "base/tick_clock.hpp"
 #include "observe/traceback.hpp"
 #include "os/proc.hpp"
 #include "sched/scheduler.hpp"
@@ -14,15 +14,35 @@ namespace {
 
 using task::goroutine;
 
-/// Running, but its processor was taken because it sits in the kernel or computes for long.
-bool lost_processor(const goroutine& g, int& thread) noexcept {
+/// The worker of a goroutine whose processor was taken because it sits in the kernel or computes for
+/// long; null for all others.
+const sched::worker* without_processor(const goroutine& g) noexcept {
   const sched::worker* w = g.worker.load(std::memory_order_relaxed);
-  if (w == nullptr) return false;
-  thread = w->tid;
-  return w->attention_word.load(std::memory_order_relaxed) == sched::attention::taken;
+  if (w == nullptr || w == sched::this_worker()) return nullptr;
+  return w->attention_word.load(std::memory_order_relaxed) == sched::attention::taken ? w : nullptr;
 }
 
-/// @return False if the record changed hands while it was read.
+os::thread_activity activity_of_thread(int tid) noexcept {
+  os::thread_probe probe;
+  return probe.open(tid) < 0 ? os::thread_activity{} : probe.activity();
+}
+
+/// Byte by byte: the record may be given to another goroutine meanwhile, so there may be no end.
+std::string copy_name(const goroutine& g) {
+  const volatile char* const name = g.name;
+  std::string out;
+  for (std::size_t i = 0; i < sizeof g.name; ++i) {
+    const char c = name[i];
+    if (c == '\0') break;
+    out.push_back(c);
+  }
+  return out;
+}
+
+}  // namespace
+
+namespace observe {
+
 bool describe(const goroutine& g, const base::tick_scale& scale, goroutine_info& out) {
   const std::uint64_t id = g.id.load(std::memory_order_acquire);
   if (id == 0 || g.epoch != sched::the_scheduler.epoch.load(std::memory_order_relaxed)) return false;
@@ -34,17 +54,16 @@ bool describe(const goroutine& g, const base::tick_scale& scale, goroutine_info&
   out.created_line = g.created.line;
   out.switches = g.switches.load(std::memory_order_relaxed);
   out.locked_to_thread = g.locked_worker.load(std::memory_order_relaxed) != nullptr;
-  out.name = g.name;
+  out.name = copy_name(g);
   if (out.status == goroutine_status::waiting) {
     out.reason = g.reason.load(std::memory_order_relaxed);
     out.wait_object = g.wait_object.load(std::memory_order_relaxed);
     out.waiting = std::chrono::nanoseconds(scale.age_ns(g.wait_since.load(std::memory_order_relaxed)));
-  } else if (const sched::worker* self = sched::this_worker();
-             out.status == goroutine_status::running && lost_processor(g, out.thread) &&
-             (self == nullptr || self->current != &g)) {
-    os::thread_probe probe;
-    if (probe.open(out.thread) >= 0) {
-      const os::thread_activity activity = probe.activity();
+  } else if (out.status == goroutine_status::running) {
+    const sched::worker* w = g.worker.load(std::memory_order_relaxed);
+    if (w != nullptr) out.thread = w->tid;
+    if (without_processor(g) != nullptr) {
+      const os::thread_activity activity = activity_of_thread(out.thread);
       if (activity.what == os::thread_activity::kind::in_syscall) {
         out.status = goroutine_status::syscall;
         out.system_call = os::syscall_name(activity.number);
@@ -55,13 +74,6 @@ bool describe(const goroutine& g, const base::tick_scale& scale, goroutine_info&
          out.status != goroutine_status::idle;
 }
 
-}  // namespace
-
-namespace observe {
-bool describe(const task::goroutine& g, goroutine_info& out) {
-  const base::tick_scale scale;
-  return v1::describe(g, scale, out);
-}
 }  // namespace observe
 
 std::vector<goroutine_info> goroutines() {
@@ -69,7 +81,7 @@ std::vector<goroutine_info> goroutines() {
   std::vector<goroutine_info> list;
   task::the_registry().for_each([&](const goroutine& g) {
     goroutine_info info;
-    if (describe(g, scale, info)) list.push_back(std::move(info));
+    if (observe::describe(g, scale, info)) list.push_back(std::move(info));
   });
   return list;
 }
@@ -78,14 +90,17 @@ goroutine_counts count_goroutines() noexcept {
   goroutine_counts counts;
   const std::uint32_t epoch = sched::the_scheduler.epoch.load(std::memory_order_relaxed);
   task::the_registry().for_each([&](const goroutine& g) {
-    if (g.id.load(std::memory_order_relaxed) == 0 || g.epoch != epoch) return;
-    int thread = 0;
+    if (g.epoch != epoch) return;
     switch (g.status.load(std::memory_order_relaxed)) {
       case goroutine_status::runnable: ++counts.runnable; break;
       case goroutine_status::waiting: ++counts.waiting; break;
-      case goroutine_status::running:
-        ++(lost_processor(g, thread) ? counts.syscall : counts.running);
+      case goroutine_status::running: {
+        const sched::worker* w = without_processor(g);
+        const bool in_kernel = w != nullptr && activity_of_thread(w->tid).what ==
+                                                   os::thread_activity::kind::in_syscall;
+        ++(in_kernel ? counts.syscall : counts.running);
         break;
+      }
       default: break;
     }
   });

@@ -4,7 +4,6 @@
 #include <signal.h>
 
 #include <algorithm>
-
 #include <atomic>
 #include <mutex>
 
@@ -15,6 +14,7 @@
 #include "os/membarrier.hpp"
 #include "os/thread.hpp"
 #include "sched/scheduler.hpp"
+#include "task/stack_pool.hpp"
 
 namespace tuco::inline v1::observe {
 namespace {
@@ -32,6 +32,7 @@ struct question {
   std::atomic<std::uint32_t> answered{0};
   std::atomic<int> thread{0};
   task::goroutine* goroutine = nullptr;
+  std::uint64_t id = 0;
   walk_result walk;
   bool other_goroutine = false;
   std::uintptr_t pcs[deepest];
@@ -57,43 +58,32 @@ void on_sampling_signal(int, siginfo_t*, void* ucontext) noexcept {
   std::uint32_t before = q.taken.load(std::memory_order_relaxed);
   if (number != 0 && w != nullptr && w->tid == q.thread.load(std::memory_order_relaxed) &&
       before != number && q.taken.compare_exchange_strong(before, number)) {
-    register_state r = from_ucontext(ucontext);
-    task::goroutine* g = q.goroutine;
-    // Between two contexts the registers are a mixture; the one that is being resumed is whole.
-#if defined(__x86_64__)
-    const arch::context* target = arch::inside_switch(r.pc, r.other[4]);
-#else
-    const arch::context* target = arch::inside_switch(r.pc, r.other[1]);
-#endif
-    if (target != nullptr) r = from_context(*target);
-    q.other_goroutine = !g->stack.contains(r.sp);
-    q.walk = q.other_goroutine ? walk_result{} : capture(r, bounds_of(g->stack), q.pcs);
+    const interrupted_stack at = where_interrupted(ucontext);
+    q.other_goroutine = at.stack.low == 0 || at.stack.low != q.goroutine->stack.low ||
+                        q.goroutine->id.load(std::memory_order_relaxed) != q.id;
+    q.walk = q.other_goroutine ? walk_result{} : capture(at.registers, at.stack, q.pcs);
     q.answered.store(number, std::memory_order_release);
     os::futex_wake(q.answered);
   }
   errno = saved_errno;
 }
 
-/// Parked or runnable: nobody runs it while `pins` is raised (task/goroutine.hpp).
 bool capture_parked(task::goroutine* g, std::span<std::uintptr_t> pcs, stack_capture& out) noexcept {
-  g->pins.fetch_add(1, std::memory_order_acq_rel);
-  os::heavy_fence();
-  const goroutine_status status = g->status.load(std::memory_order_acquire);
-  const bool still = status == goroutine_status::waiting || status == goroutine_status::runnable;
-  if (still) {
-    if (!g->stack || g->context.sp == 0) {
-      out.source = stack_source::not_started;
-    } else {
-      out.source = stack_source::parked;
-      out.walk = capture(from_context(g->context), bounds_of(g->stack), pcs);
-    }
+  const parked_pin pin(g);
+  if (!pin.held()) return false;
+  // Its first run counts a switch. Before that its context may be what the record's last owner left,
+  // or half written.
+  if (g->switches.load(std::memory_order_relaxed) == 0) {
+    out.source = stack_source::not_started;
+  } else {
+    out.source = stack_source::parked;
+    out.walk = capture(from_context(g->context), bounds_of(g->stack), pcs);
   }
-  g->pins.fetch_sub(1, std::memory_order_release);
-  return still;
+  return true;
 }
 
-bool capture_running(task::goroutine* g, std::span<std::uintptr_t> pcs, std::int64_t deadline,
-                     stack_capture& out) noexcept {
+bool capture_running(task::goroutine* g, std::uint64_t id, std::span<std::uintptr_t> pcs,
+                     std::int64_t deadline, stack_capture& out) noexcept {
   const sched::worker* w = g->worker.load(std::memory_order_relaxed);
   if (w == nullptr) return false;
   static std::uint32_t numbers = 0;
@@ -101,6 +91,7 @@ bool capture_running(task::goroutine* g, std::span<std::uintptr_t> pcs, std::int
   question& q = the_question;
   const std::uint32_t number = ++numbers == 0 ? ++numbers : numbers;
   q.goroutine = g;
+  q.id = id;
   q.thread.store(w->tid, std::memory_order_relaxed);
   q.asked.store(number, std::memory_order_release);
   bool answered = false;
@@ -134,6 +125,35 @@ bool capture_running(task::goroutine* g, std::span<std::uintptr_t> pcs, std::int
 
 }  // namespace
 
+parked_pin::parked_pin(task::goroutine* g) noexcept : g_(g) {
+  // Nobody runs it while `pins` is raised and it does not run already (task/goroutine.hpp).
+  g_->pins.fetch_add(1, std::memory_order_acq_rel);
+  os::heavy_fence();
+  const goroutine_status status = g_->status.load(std::memory_order_acquire);
+  held_ = status == goroutine_status::waiting || status == goroutine_status::runnable;
+}
+
+parked_pin::~parked_pin() { g_->pins.fetch_sub(1, std::memory_order_release); }
+
+interrupted_stack where_interrupted(const void* ucontext) noexcept {
+  interrupted_stack at;
+  at.registers = from_ucontext(ucontext);
+  // Between two contexts the registers are a mixture; the one that is being resumed is whole.
+#if defined(__x86_64__)
+  const std::uintptr_t target_register = at.registers.other[4];
+#else
+  const std::uintptr_t target_register = at.registers.other[1];
+#endif
+  if (const auto* target = arch::inside_switch(at.registers.pc, target_register)) {
+    at.registers = from_context(*target);
+  }
+  // By address, and not by what the worker says it runs: the worker changes its mind a few
+  // instructions before or after the stack pointer does.
+  const task::stack s = task::the_stack_pool().find(at.registers.sp);
+  if (s && s.contains(at.registers.sp)) at.stack = bounds_of(s);
+  return at;
+}
+
 stack_capture capture_goroutine(task::goroutine* g, std::span<std::uintptr_t> pcs,
                                 std::int64_t patience_ns) noexcept {
   stack_capture out;
@@ -149,7 +169,7 @@ stack_capture capture_goroutine(task::goroutine* g, std::span<std::uintptr_t> pc
   while (id != 0 && g->id.load(std::memory_order_acquire) == id) {
     if (capture_parked(g, pcs, out)) break;
     if (g->status.load(std::memory_order_acquire) == goroutine_status::dead) break;
-    if (capture_running(g, pcs, deadline, out)) break;
+    if (capture_running(g, id, pcs, deadline, out)) break;
     if (os::steady_now_ns() > deadline) break;
     base::pause();
   }

@@ -25,8 +25,36 @@ struct stack_capture {
 
 /// Walks the stack of `g`, which may be any live goroutine, and writes its addresses, innermost first.
 /// Takes microseconds for a parked one, up to `patience_ns` for one whose thread takes no signals.
+/// Inside a registry::reading section, unless `g` is the caller.
 stack_capture capture_goroutine(task::goroutine* g, std::span<std::uintptr_t> pcs,
                                 std::int64_t patience_ns = 100'000'000) noexcept;
+
+/// While one exists and is `held()`, `g` does not run: what it waits for is there, its stack stands
+/// still. Keep it for microseconds. Inside a registry::reading section.
+class parked_pin {
+ public:
+  explicit parked_pin(task::goroutine* g) noexcept;
+  ~parked_pin();
+  parked_pin(const parked_pin&) = delete;
+  parked_pin& operator=(const parked_pin&) = delete;
+  /// False: it is running, or has ended.
+  [[nodiscard]] bool held() const noexcept { return held_; }
+
+ private:
+  task::goroutine* g_;
+  bool held_;
+};
+
+/// What a signal handler interrupted.
+struct interrupted_stack {
+  /// Stack on which the registers lie; empty when it is no goroutine's.
+  stack_bounds stack;
+  /// The interrupted ones, or, between two contexts, those that are being resumed.
+  register_state registers;
+};
+
+/// Says where a signal has hit its thread. Async-signal-safe.
+[[nodiscard]] interrupted_stack where_interrupted(const void* ucontext) noexcept;
 
 /// Installs the signal's handler; idempotent. False if the program has one of its own: then running
 /// goroutines of others are `unavailable`.

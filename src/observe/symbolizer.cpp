@@ -9,6 +9,7 @@
 #include "observe/demangle.hpp"
 #include "observe/dwarf_module.hpp"
 #include "observe/elf_symbols.hpp"
+#include "observe/hexadecimal.hpp"
 #include "observe/modules.hpp"
 #include "os/memory.hpp"
 
@@ -18,16 +19,6 @@ namespace {
 // Answers are kept up to this many addresses: some ten megabytes. Programs have far fewer places
 // at which they are ever seen.
 constexpr std::size_t max_cached = 65536;
-
-std::string hexadecimal(std::uintptr_t value) {
-  constexpr char digits[] = "0123456789abcdef";
-  std::string out;
-  do {
-    out.insert(out.begin(), digits[value % 16]);
-    value /= 16;
-  } while (value != 0);
-  return "0x" + out;
-}
 
 elf_symbols symbols_of(const loaded_module& module) {
   if (module.path.empty()) {

@@ -83,6 +83,21 @@ struct chain {
   asm volatile("" ::: "memory");
 }
 
+template <class F>
+[[gnu::always_inline]] inline place call(F f) {
+  return f();
+}
+
+[[gnu::noinline]] place by_lambda(int) {
+  const place p = call([]() __attribute__((always_inline)) {
+    const place inner = here();
+    asm volatile("" ::: "memory");
+    return inner;
+  });
+  asm volatile("" ::: "memory");
+  return p;
+}
+
 namespace {
 [[gnu::noinline]] place hidden() {
   const place p = here();
@@ -133,6 +148,16 @@ TEST(Symbolizer, NamesMembersOfTemplatesAndHiddenFunctions) {
   EXPECT_EQ(m.back().function, "symbolizer_subject::box<long>::member(long) const");
   const auto h = symbolize(address(subject::hidden().return_address), true);
   EXPECT_EQ(h.back().function, "symbolizer_subject::(anonymous namespace)::hidden()");
+}
+
+TEST(Symbolizer, SaysWhichFunctionAnInlinedLambdaBelongsTo) {
+  if (!libdw_is_available()) GTEST_SKIP() << "libdw.so.1 is not installed";
+  const auto frames = symbolize(address(subject::by_lambda(1).return_address), true);
+  ASSERT_GE(frames.size(), 2U);
+  const std::string& lambda = frames[0].function;
+  EXPECT_TRUE(lambda.starts_with("symbolizer_subject::by_lambda(int)::{lambda")) << lambda;
+  EXPECT_NE(lambda.find("::operator()"), std::string::npos) << lambda;
+  EXPECT_EQ(frames.back().function, "symbolizer_subject::by_lambda(int)");
 }
 
 TEST(Symbolizer, ExpandsInlinedFunctionsInnermostFirst) {

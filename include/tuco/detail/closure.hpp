@@ -53,9 +53,16 @@ struct closure {
  private:
   template <class D> static D& in(void* p) { return *std::launder(static_cast<D*>(p)); }
   // The call stays a frame of its own: it is the line "started by" that a dump shows last.
-  template <class D> static void invoke_inline(void* p) { std::invoke(in<D>(p)); }
+  // The empty statement keeps the compiler from jumping there instead of calling.
+  template <class D> static void invoke_inline(void* p) {
+    std::invoke(in<D>(p));
+    asm volatile("");
+  }
   template <class D> static void destroy_inline(void* p) { in<D>(p).~D(); }
-  template <class D> static void invoke_heap(void* p) { std::invoke(*in<D*>(p)); }
+  template <class D> static void invoke_heap(void* p) {
+    std::invoke(*in<D*>(p));
+    asm volatile("");
+  }
   template <class D> static void destroy_heap(void* p) { delete in<D*>(p); }
 };
 
