@@ -28,9 +28,11 @@ if(TUCO_INSTALL)
       --test-command consumer)
   add_test(NAME house.package.pkg_config
     COMMAND "${PROJECT_SOURCE_DIR}/test/package/pkg_config" "${package}/prefix" "${CMAKE_CXX_COMPILER}" "${package}/pkg_config")
+  add_test(NAME house.package.compat_headers
+    COMMAND "${PROJECT_SOURCE_DIR}/test/package/compat_headers" "${package}/prefix" "${CMAKE_CXX_COMPILER}")
   set_tests_properties(house.package.install PROPERTIES FIXTURES_SETUP package)
   set_tests_properties(house.package.tree house.package.find_package house.package.pkg_config
-    PROPERTIES FIXTURES_REQUIRED package)
+    house.package.compat_headers PROPERTIES FIXTURES_REQUIRED package)
   set_tests_properties(house.package.install house.package.tree house.package.find_package house.package.pkg_config
-    PROPERTIES LABELS house TIMEOUT 120)
+    house.package.compat_headers PROPERTIES LABELS house TIMEOUT 120)
 endif()

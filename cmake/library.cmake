@@ -21,11 +21,24 @@ file(GLOB found CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/arch/${TUCO_ARCH}/*
 list(APPEND tuco_sources ${found})
 list(FILTER tuco_sources EXCLUDE REGEX "_(test|bench)\\.cpp$")
 
+# ThreadSanitizer is to find the users' races. The queues and locks of the runtime would order
+# everything with everything, so all but `sync`, where the users' order comes from, is compiled without
+# it and says what orders what (src/base/sanitizer.hpp).
+if(TUCO_SANITIZER MATCHES "thread")
+  foreach(source IN LISTS tuco_sources)
+    if(source MATCHES "\\.cpp$" AND NOT source MATCHES "/src/sync/")
+      set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS -fno-sanitize=thread)
+    endif()
+  endforeach()
+endif()
+
 function(tuco_library name)
   add_library(${name} ${ARGN} ${tuco_sources})
   target_compile_features(${name} PUBLIC cxx_std_20)
+  # compat: stand-ins for <errno.h> and <pthread.h>, see docs/adr/0004-errno-wrapper.md.
   target_include_directories(${name}
-    PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>"
+    PUBLIC "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include/tuco/compat>"
+           "$<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include>"
     PRIVATE "${PROJECT_SOURCE_DIR}/src")
   target_compile_options(${name}
     PUBLIC "$<$<COMPILE_LANG_AND_ID:CXX,GNU,Clang>:${tuco_user_flags}>"
