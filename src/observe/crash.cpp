@@ -3,6 +3,7 @@
 
 #include <cxxabi.h>
 #include <signal.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <array>
@@ -304,7 +305,32 @@ void print_fault(const fault& f, const siginfo_t* info, std::uintptr_t pc, int w
   out.text(" pc=").hex(pc).text("]\n");
 }
 
-void print_overflow(const task::goroutine& g) noexcept {
+enum class overflow : std::uint8_t { none, of_a_frame, of_a_signal_frame };
+
+/// A handler without SA_ONSTACK runs on the goroutine's stack. Where the kernel finds no room for its
+/// frame it sends SIGSEGV with no address, as for a general protection fault, which has a trap number.
+bool no_room_for_signal_frame(const task::stack& s, const siginfo_t& info, const void* context) noexcept {
+#if defined(__x86_64__)
+  constexpr int general_protection = 13;
+  if (static_cast<const ucontext_t*>(context)->uc_mcontext.gregs[REG_TRAPNO] == general_protection) {
+    return false;
+  }
+#endif
+  return info.si_code == SI_KERNEL && info.si_addr == nullptr &&
+         from_ucontext(context).sp - s.low < os::signal_frame_size();
+}
+
+overflow overflow_of(const task::goroutine* g, int signal, const siginfo_t& info,
+                     const void* context) noexcept {
+  if (signal != SIGSEGV || info.si_code <= 0 || g == nullptr || !g->stack) return overflow::none;
+  if (task::in_guard(g->stack, reinterpret_cast<std::uintptr_t>(info.si_addr))) {
+    return overflow::of_a_frame;
+  }
+  return no_room_for_signal_frame(g->stack, info, context) ? overflow::of_a_signal_frame
+                                                           : overflow::none;
+}
+
+void print_overflow(const task::goroutine& g, overflow what) noexcept {
   os::fd_writer out(2);
   out.text("runtime: goroutine ").udec(g.id.load(std::memory_order_relaxed));
   if (g.name[0] != '\0') out.text(" \"").text(g.name).text("\"");
@@ -312,16 +338,19 @@ void print_overflow(const task::goroutine& g) noexcept {
   if (g.created.file != nullptr) {
     out.text(", created at ").text(g.created.file).text(":").udec(g.created.line);
   }
-  out.text(")\nfatal error: stack overflow\n");
+  out.text(")\n");
+  if (what == overflow::of_a_signal_frame) {
+    out.text("runtime: no room for a signal handler without SA_ONSTACK\n");
+  }
+  out.text("fatal error: stack overflow\n");
 }
 
 void on_fault(int signal, siginfo_t* info, void* context) noexcept {
   const int saved_errno = errno;
   const fault& f = fault_of(signal);
   task::goroutine* g = current_goroutine();
-  const bool overflow = signal == SIGSEGV && info->si_code > 0 && g != nullptr && g->stack &&
-                        task::in_guard(g->stack, reinterpret_cast<std::uintptr_t>(info->si_addr));
-  if (!overflow && !pass_on(f, info, context)) {
+  const overflow full = overflow_of(g, signal, *info, context);
+  if (full == overflow::none && !pass_on(f, info, context)) {
     errno = saved_errno;
     return;
   }
@@ -334,11 +363,11 @@ void on_fault(int signal, siginfo_t* info, void* context) noexcept {
   base::begin_dying();
   dying_thread.store(thread, std::memory_order_relaxed);
   const interrupted_stack at = where_interrupted(context);
-  if (overflow) print_overflow(*g);
+  if (full != overflow::none) print_overflow(*g, full);
   else print_fault(f, info, from_ucontext(context).pc, w->number);
   take_stack(at.registers, g);
   say_last_words();
-  if (overflow) end_process();
+  if (full != overflow::none) end_process();
   let_it_kill(signal, info);
 }
 

@@ -64,8 +64,13 @@ void set_thread_name(const char* name) noexcept {
   system_call(call::prctl, [&] { return ::prctl(PR_SET_NAME, name, 0, 0, 0); });
 }
 
-std::size_t signal_stack_size() noexcept {
+std::size_t signal_frame_size() noexcept {
   const std::size_t frame = ::getauxval(AT_MINSIGSTKSZ);
+  return frame != 0 ? frame : static_cast<std::size_t>(MINSIGSTKSZ);
+}
+
+std::size_t signal_stack_size() noexcept {
+  const std::size_t frame = signal_frame_size();
   const std::size_t page = page_size();
   const std::size_t size = std::max<std::size_t>(std::size_t{64} << 10, 4 * frame);
   return (size + page - 1) & ~(page - 1);

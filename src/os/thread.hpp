@@ -40,8 +40,12 @@ struct signal_stack {
   std::size_t size = 0;
 };
 
+/// What the kernel may need on a stack to call a signal handler: this processor's registers
+/// (AT_MINSIGSTKSZ: 12 KiB with AMX).
+std::size_t signal_frame_size() noexcept;
+
 /// What a handler of ours needs: at least 64 KiB and four times the frame that this processor's
-/// registers take (AT_MINSIGSTKSZ: 12 KiB with AMX).
+/// registers take.
 std::size_t signal_stack_size() noexcept;
 
 /// Gives the calling thread a signal stack unless it has one (of the application or a sanitizer):
