@@ -6,8 +6,14 @@
 /// **ThreadSanitizer.** A fiber per goroutine, switched with "no_sync": the switch itself orders
 /// nothing, so that two goroutines that race are reported even when they happen to share a worker.
 /// What does order them is told where it happens: tsan_release/acquire around spawn -> start and
-/// ready -> resume. The layers below `sync` are compiled without instrumentation (CMakeLists.txt):
-/// their queues would otherwise order everything with everything and hide the users' races.
+/// ready -> resume, and where a record or a stack passes from a goroutine that has ended to a new one.
+/// Of the runtime only `sync` is instrumented, where the users' order comes from (cmake/library.cmake):
+/// the queues of the others would order everything with everything and hide the users' races.
+///
+/// **Locks over a switch.** A goroutine parks with a lock that the next context releases. To
+/// ThreadSanitizer that is another thread, which knows nothing of what the first one did under the lock,
+/// and a release store of its own would overwrite what is known. So the parking side says
+/// tsan_release(lock) first, and release_lock_word() adds to it.
 
 #include <cstddef>
 #include <cstdint>
@@ -32,6 +38,10 @@ void __tsan_destroy_fiber(void* fiber);
 void __tsan_switch_to_fiber(void* fiber, unsigned flags);
 void __tsan_acquire(void* address);
 void __tsan_release(void* address);
+void AnnotateIgnoreReadsBegin(const char* file, int line);
+void AnnotateIgnoreReadsEnd(const char* file, int line);
+void AnnotateIgnoreWritesBegin(const char* file, int line);
+void AnnotateIgnoreWritesEnd(const char* file, int line);
 }
 #endif
 #ifdef TUCO_BASE_ASAN
@@ -52,6 +62,45 @@ inline void tsan_acquire(void* address) noexcept { __tsan_acquire(address); }
 inline void tsan_release(void*) noexcept {}
 inline void tsan_acquire(void*) noexcept {}
 #endif
+
+/// While one exists, what libc does in our name (memcpy in code without instrumentation) is not looked at.
+class unseen_by_tsan {
+ public:
+  unseen_by_tsan() noexcept {
+#ifdef TUCO_TSAN_FIBERS
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+#endif
+  }
+  ~unseen_by_tsan() {
+#ifdef TUCO_TSAN_FIBERS
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+#endif
+  }
+  unseen_by_tsan(const unseen_by_tsan&) = delete;
+  unseen_by_tsan& operator=(const unseen_by_tsan&) = delete;
+};
+
+/// For code that runs on another goroutine's behalf (commit actions): what it reads there was written
+/// before the switch, which orders nothing for ThreadSanitizer.
+#ifdef TUCO_TSAN_FIBERS
+#define TUCO_UNSEEN_BY_TSAN __attribute__((no_sanitize("thread")))
+#else
+#define TUCO_UNSEEN_BY_TSAN
+#endif
+
+/// The end of a lock's critical section, maybe on another stack than its beginning.
+[[gnu::always_inline]] inline void release_lock_word(std::atomic<std::uint32_t>& word) noexcept {
+#ifdef TUCO_TSAN_FIBERS
+  // Not an atomic operation, which would be an access of this stack's to a lock that it may know
+  // nothing of, and a release store would forget what the other stack has said.
+  __tsan_release(&word);
+  asm volatile("movl $0, %0" : "=m"(word) : : "memory");
+#else
+  word.store(0, std::memory_order_release);
+#endif
+}
 
 /// A stack that a sanitizer knows: one per goroutine and one per worker's own stack.
 struct sanitizer_fiber {

@@ -13,6 +13,7 @@
 #include <cstdint>
 
 #include "base/pause.hpp"
+#include "base/sanitizer.hpp"
 
 namespace tuco::inline v1::base {
 
@@ -21,20 +22,23 @@ void spin_wait_yield() noexcept;
 
 class spin_lock {
  public:
-  void lock() noexcept {
-    if (!try_lock()) [[unlikely]] lock_slow();
+  // Inlined, also without optimization: layers with and without ThreadSanitizer share this class.
+  [[gnu::always_inline]] void lock() noexcept {
+    while (!try_lock()) [[unlikely]] wait_until_it_looks_free();
   }
-  [[nodiscard]] bool try_lock() noexcept { return locked_.exchange(1, std::memory_order_acquire) == 0; }
-  void unlock() noexcept { locked_.store(0, std::memory_order_release); }
+  [[nodiscard, gnu::always_inline]] bool try_lock() noexcept {
+    return locked_.exchange(1, std::memory_order_acquire) == 0;
+  }
+  [[gnu::always_inline]] void unlock() noexcept { release_lock_word(locked_); }
+
+  /// The caller parks, and its commit action will unlock.
+  void pass_to_commit_action() noexcept { tsan_release(this); }
 
  private:
-  void lock_slow() noexcept {
-    for (;;) {
-      for (int i = 0; i < 64; ++i) {
-        if (locked_.load(std::memory_order_relaxed) == 0 && try_lock()) return;
-        base::pause();
-      }
-      spin_wait_yield();
+  void wait_until_it_looks_free() noexcept {
+    for (int i = 0; locked_.load(std::memory_order_relaxed) != 0; ++i) {
+      if (i % 64 != 63) base::pause();
+      else spin_wait_yield();
     }
   }
 

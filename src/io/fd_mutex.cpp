@@ -37,6 +37,7 @@ bool fd_mutex::lock_slow(direction d) noexcept {
   queue& q = queue_[static_cast<int>(d)];
   (q.tail != nullptr ? q.tail->next : q.head) = &self;
   q.tail = &self;
+  list_lock_.pass_to_commit_action();
   sched::park(release_lock, &list_lock_, wait_reason::semacquire, this);
   return self.granted;
 }
@@ -116,6 +117,7 @@ void fd_mutex::wait_until_unused() noexcept {
     list_lock_.unlock();
   } else {
     closer_ = section.self();
+    list_lock_.pass_to_commit_action();
     sched::park(release_lock, &list_lock_, wait_reason::semacquire, this);
   }
   // What all users did happens before what the closer does next: each left by a releasing

@@ -10,6 +10,7 @@
 #include <memory>
 #include <new>
 
+#include "base/sanitizer.hpp"
 #include "os/clock.hpp"
 #include "os/eventfd.hpp"
 #include "os/sleep.hpp"
@@ -139,6 +140,7 @@ int net_fd::open(int descriptor, net_kind kind, const endpoint* remote, net_fd*&
   fd->local_.set(fd->local());
   if (kind == net_kind::tcp || kind == net_kind::unix_stream) {
     fd->remote_.set(remote != nullptr ? *remote : fd->remote());
+    const base::unseen_by_tsan unseen;
     // For dumps: what a goroutine that waits here is talking to.
     record->peer_size = fd->remote_.size;
     std::memcpy(record->peer, fd->remote_.bytes, fd->remote_.size);
@@ -159,6 +161,7 @@ bool net_fd::shut() noexcept {
 }
 
 void net_fd::finish() noexcept {
+  const base::unseen_by_tsan unseen;  // the users have left, in an order that only fd_mutex knows
   the_poller().close(record_);
   os::close_descriptor(descriptor_);
   finished_ = true;

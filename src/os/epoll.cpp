@@ -7,6 +7,7 @@
 #include <atomic>
 #include <climits>
 
+#include "base/sanitizer.hpp"
 #include "os/clock.hpp"
 
 // glibc 2.35 has the wrapper; through syscall() the library also builds and runs with older ones.
@@ -29,6 +30,7 @@ int milliseconds_up(std::int64_t ns) noexcept {
 }  // namespace
 
 int epoll_open() noexcept {
+  const base::unseen_by_tsan unseen;  // made by one thread, known to all by the scheduler's own order
   return system_call(call::epoll_create, [] { return ::epoll_create1(EPOLL_CLOEXEC); });
 }
 

@@ -90,6 +90,7 @@ void park_plain_thread(goroutine* g, std::int64_t deadline_ns, commit_action com
   g->thread_word.store(0, std::memory_order_relaxed);
   g->status.store(goroutine_status::waiting, std::memory_order_release);
   if (commit(g, argument)) block_plain_thread(g, deadline_ns);
+  base::tsan_acquire(g);
   g->status.store(goroutine_status::running, std::memory_order_relaxed);
 }
 

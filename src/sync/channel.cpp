@@ -52,6 +52,7 @@ attempt operate(channel& c, wait_list& line, chan_node& prototype, std::int64_t 
     node.g = section.self();
     if (deadline == detail::no_deadline) {
       line.push_back(node);
+      c.lock.pass_to_commit_action();
       sched::park(&unlock_channel, &c, Reason, &c);
     } else {
       if (deadline <= os::steady_now_ns()) {
@@ -61,6 +62,7 @@ attempt operate(channel& c, wait_list& line, chan_node& prototype, std::int64_t 
       sched::arm_claim(node.g);
       node.claim = claimed_by_channel;
       line.push_back(node);
+      c.lock.pass_to_commit_action();
       if (sched::park_until(deadline, &unlock_channel, &c, Reason, &c) != claimed_by_channel) {
         c.lock.lock();
         line.remove(node);

@@ -169,6 +169,7 @@ bool mutex::lock_slow(std::int64_t deadline) noexcept {
     if (!waited) wait_start = os::steady_now_ns();
     waited = true;
 
+    sync::pass_to_commit_action(waiters_);
     if (deadline == detail::no_deadline) {
       sched::park(&unlock_queue, &waiters_, wait_reason::mutex_lock, this);
     } else if (sched::park_until(deadline, &unlock_queue, &waiters_, wait_reason::mutex_lock,

@@ -24,6 +24,7 @@ bool once::begin() noexcept {
     wait_node node;
     node.g = section.self();
     waiters_.list.push_back(node);
+    sync::pass_to_commit_action(waiters_);
     sched::park(&unlock_queue, &waiters_, wait_reason::once_wait, this);
     // Done: the object may be gone. Otherwise the function has thrown, and somebody else tries.
     if (node.result == wait_result::done) return false;

@@ -41,7 +41,7 @@ namespace {
 using detail::select_entry;
 using detail::select_kind;
 
-channel& of(const select_entry& e) noexcept { return *static_cast<channel*>(e.channel); }
+TUCO_UNSEEN_BY_TSAN channel& of(const select_entry& e) noexcept { return *static_cast<channel*>(e.channel); }
 
 /// Randomness for the poll order: a few generators without locks, found by the goroutine's address.
 /// Two goroutines that hit one at a time draw the same number, which does no harm.
@@ -128,7 +128,7 @@ class selection {
   }
 
   /// See the head of the file: touches nothing after the last unlock.
-  void unlock_all() const noexcept {
+  TUCO_UNSEEN_BY_TSAN void unlock_all() const noexcept {
     channel* previous = nullptr;
     const std::uint32_t n = live_;
     for (std::uint32_t k = 0; k < n; ++k) {
@@ -148,6 +148,7 @@ class selection {
       node.g = self;
       node.claim = claim_of(i);
       line_of(entries_[i]).push_back(node);
+      of(entries_[i]).lock.pass_to_commit_action();
     }
   }
 
@@ -181,7 +182,7 @@ class selection {
   static wait_list& line_of(select_entry& e) noexcept {
     return e.kind == select_kind::send ? of(e).senders : of(e).receivers;
   }
-  [[nodiscard]] const select_entry& in_lock_order(std::uint32_t k) const noexcept {
+  [[nodiscard]] TUCO_UNSEEN_BY_TSAN const select_entry& in_lock_order(std::uint32_t k) const noexcept {
     return entries_[entries_[k].lock];
   }
   [[nodiscard]] bool before(std::uint32_t a, std::uint32_t b) const noexcept {
@@ -206,7 +207,7 @@ class selection {
   std::uint32_t live_ = 0;
 };
 
-bool unlock_selection(sched::goroutine*, void* s) noexcept {
+TUCO_UNSEEN_BY_TSAN bool unlock_selection(sched::goroutine*, void* s) noexcept {
   static_cast<const selection*>(s)->unlock_all();
   return true;
 }

@@ -93,6 +93,7 @@ struct timer_state final : channel_owner {
 };
 
 void timer_state::expire(timers::entry* e, std::int64_t now, task::ready_list& out) noexcept {
+  base::tsan_acquire(e);
   timer_state& t = *static_cast<deadline_entry*>(e)->of;
   task::ready_list woken;
   t.lock.lock();
@@ -131,6 +132,7 @@ bool set(timer_state& t, std::int64_t when, timers::heap& home) noexcept {
   const bool was_pending = t.disarm();
   t.armed = true;
   t.deadline.when_ns = when;
+  base::tsan_release(&t.deadline);  // pairs with expire()
   const bool earliest = home.add(t.deadline);
   t.lock.unlock();
   if (earliest) sched::timer_became_earliest(when);

@@ -72,8 +72,12 @@ void wait_group::add(int delta) {
 }
 
 bool wait_group::wait_ns(std::int64_t deadline) {
-  if (counter(state_.load(std::memory_order_acquire)) == 0) return true;
-  if (deadline != detail::no_deadline && deadline <= os::steady_now_ns()) return false;
+  const bool zero = counter(state_.load(std::memory_order_acquire)) == 0;
+  // Zero was stored by an add() that may still hold the line's lock, which it took before and gives back
+  // as its last access; our caller may free *this at once. acquire, twice: whoever sees the zero sees the
+  // lock taken, or given back.
+  if (zero && waiters_.lock_word.load(std::memory_order_acquire) == 0) return true;
+  if (!zero && deadline != detail::no_deadline && deadline <= os::steady_now_ns()) return false;
 
   wait_node node;
   {
@@ -90,11 +94,13 @@ bool wait_group::wait_ns(std::int64_t deadline) {
     node.g = section.self();
     if (deadline == detail::no_deadline) {
       waiters_.list.push_back(node);
+      sync::pass_to_commit_action(waiters_);
       sched::park(&unlock_queue, &waiters_, wait_reason::wait_group_wait, this);
     } else {
       sched::arm_claim(node.g);
       node.claim = claimed_by_last;
       waiters_.list.push_back(node);
+      sync::pass_to_commit_action(waiters_);
       if (sched::park_until(deadline, &unlock_queue, &waiters_, wait_reason::wait_group_wait,
                             this) == sched::claimed_by_deadline) {
         sync::lock(waiters_);

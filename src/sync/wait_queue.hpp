@@ -5,6 +5,7 @@
 #include <tuco/detail/wait_list.hpp>
 
 #include "base/pause.hpp"
+#include "base/sanitizer.hpp"
 #include "base/spin_lock.hpp"
 #include "sched/park.hpp"
 
@@ -25,7 +26,10 @@ inline void lock(wait_queue& q) noexcept {
     }
   }
 }
-inline void unlock(wait_queue& q) noexcept { q.lock_word.store(0, std::memory_order_release); }
+inline void unlock(wait_queue& q) noexcept { base::release_lock_word(q.lock_word); }
+
+/// The caller parks, and unlock_queue() will unlock.
+inline void pass_to_commit_action(wait_queue& q) noexcept { base::tsan_release(&q.lock_word); }
 
 /// Commit action for a goroutine that parks with a wait_queue locked.
 inline bool unlock_queue(sched::goroutine*, void* queue) noexcept {

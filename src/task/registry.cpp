@@ -5,6 +5,7 @@
 #include <bit>
 #include <new>
 
+#include "base/sanitizer.hpp"
 #include "os/memory.hpp"
 
 namespace tuco::inline v1::task {
@@ -221,6 +222,7 @@ registry_statistics registry::statistics() const noexcept {
 
 void goroutine_cache::spill() noexcept {
   // The older half leaves: the younger one is warmer.
+  const base::unseen_by_tsan unseen;
   registry_->release(records_.data(), capacity / 2);
   std::copy(records_.begin() + capacity / 2, records_.end(), records_.begin());
   count_ = capacity / 2;

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <new>
 
+#include "base/sanitizer.hpp"
 #include "os/memory.hpp"
 #include "os/proc.hpp"
 
@@ -622,6 +623,7 @@ bool stack_cache::refill(unsigned size_class, stack_failure& why) noexcept {
 
 // The older half leaves: the younger one is warmer.
 void stack_cache::spill(unsigned size_class) noexcept {
+  const base::unseen_by_tsan unseen;
   pile& p = piles_[size_class];
   const unsigned leaving = (p.count + 1) / 2;
   pool_->give(size_class, p.slots.data(), leaving);

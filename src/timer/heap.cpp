@@ -7,6 +7,7 @@
 #include <functional>
 #include <mutex>
 
+#include "base/sanitizer.hpp"
 #include "task/claim.hpp"
 
 namespace tuco::inline v1::timers {
@@ -94,6 +95,7 @@ bool heap::merge_into(heap& other) noexcept {
     e = following;
   }
   other.order_ = std::max(other.order_, order_);
+  const base::unseen_by_tsan unseen;
   std::free(slots_);
   slots_ = nullptr;
   count_ = 0;
@@ -235,6 +237,7 @@ bool heap::grow() noexcept {
   if (wanted <= capacity_ || wanted > SIZE_MAX / sizeof(slot)) return false;
   // realloc, not new: the C library moves large blocks by remapping pages. A copy of 24 MB with the
   // lock held would be a pause that everybody on this processor feels.
+  const base::unseen_by_tsan unseen;
   auto* bigger = static_cast<slot*>(std::realloc(slots_, wanted * sizeof(slot)));
   if (bigger == nullptr) return false;
   slots_ = bigger;
@@ -247,6 +250,7 @@ void heap::shrink_if_sparse() noexcept {
   // there are entries.
   if (capacity_ <= 16 * first_capacity || count_ >= capacity_ / 8) [[likely]] return;
   const std::size_t wanted = capacity_ / 4;
+  const base::unseen_by_tsan unseen;
   auto* smaller = static_cast<slot*>(std::realloc(slots_, wanted * sizeof(slot)));
   if (smaller == nullptr) return;
   slots_ = smaller;

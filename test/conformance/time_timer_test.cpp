@@ -289,6 +289,7 @@ TUCO_TEST(TimerTest, StopSaysExactlyWhetherTheValueWasReceived) {
     stopped += was_stopped;
     received += was_received;
   }
+  EXPECT_EQ(stopped + received, 3'000);
   EXPECT_GT(stopped, 0);
 }
 
