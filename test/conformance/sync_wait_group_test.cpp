@@ -3,6 +3,7 @@
 #include <tuco/once.hpp>
 #include <tuco/wait_group.hpp>
 
+#include <list>
 #include <stdexcept>
 #include <thread>
 
@@ -225,11 +226,10 @@ TUCO_TEST(OnceTest, PassesArguments) {
 
 TUCO_TEST(OnceTest, CallingItselfWaitsForEver) {
   test::leaves_behind(1);
-  static once flag;  // outlives the goroutine that stays behind
-  auto recursive = spawn([] { flag.call([] { flag.call([] {}); }); });
+  static std::list<once> flags;  // outlive the goroutines that stay behind
+  once& flag = flags.emplace_back();
+  auto recursive = spawn([&] { flag.call([&] { flag.call([] {}); }); });
   await_waiting(recursive.id(), wait_reason::once_wait);
-  // For the next number of processors: the object is begun, a new one is made in its place.
-  std::construct_at(&flag);
 }
 
 }  // namespace
