@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Where a goroutine's stack begins. There is no caller: `.cfi_undefined rip` tells it to the
-   exception unwinder, gdb and perf, rbp = 0 to frame-pointer walkers.
-
-   tuco_context_entry   rbx: function to call, rsp: 16-byte aligned top of the stack. Reached by the
-                        jump at the end of a switch, through tuco_context_start, which loads rbx. */
+/* Where a goroutine's stack begins. There is no caller: `.cfi_undefined rip` tells it to the exception
+   unwinder, gdb and perf, rbp = 0 to frame-pointer walkers. */
 
     .text
 
+/* tuco_context_entry: reached by the jump at the end of a switch. The word at rsp is the function to
+   call; above it is the 16-byte aligned top of the stack. */
     .globl  tuco_context_entry
     .hidden tuco_context_entry
     .type   tuco_context_entry, @function

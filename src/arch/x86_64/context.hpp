@@ -4,10 +4,23 @@
 
 namespace tuco::inline v1::arch {
 
+/// DWARF number of the register that holds the target while a switch is in its window: rsi.
+inline constexpr unsigned switch_target_register = 4;
+
+// No register of these is callee-saved, but the compiler must be told where it may use them.
+#if defined(__AVX512F__)
+#define TUCO_SWITCH_CLOBBERS_OF_EXTENSIONS                                                     \
+  , "xmm16", "xmm17", "xmm18", "xmm19", "xmm20", "xmm21", "xmm22", "xmm23", "xmm24", "xmm25", \
+      "xmm26", "xmm27", "xmm28", "xmm29", "xmm30", "xmm31", "k1", "k2", "k3", "k4", "k5",     \
+      "k6", "k7"
+#else
+#define TUCO_SWITCH_CLOBBERS_OF_EXTENSIONS
+#endif
+
 /// Saves the running context to `from` and resumes `to`. Returns when somebody switches back.
 ///
-/// Only for use in a function that is never inlined (TUCO_SWITCHES_STACK): its callers then see an
-/// ordinary call, and the thread that runs after it may be another one.
+/// Only for use in a function that is never inlined: its callers then see an ordinary call, and the
+/// thread that runs after it may be another one.
 ///
 /// The red zone is not touched: nothing is pushed. `to` stays in rsi through the whole window, where
 /// the signal handler finds it.
@@ -24,7 +37,7 @@ namespace tuco::inline v1::arch {
       // Bits 0-5 of MXCSR are status flags, which differ all the time and are nobody's to keep.
       "movl 24(%[from]), %%eax\n\t"
       "xorl 24(%[to]), %%eax\n\t"
-      "andl $0xffc0, %%eax\n\t"
+      "andl $-64, %%eax\n\t"
       "movzwl 28(%[from]), %%ecx\n\t"
       "xorw 28(%[to]), %%cx\n\t"
       "orl %%ecx, %%eax\n\t"
@@ -39,8 +52,7 @@ namespace tuco::inline v1::arch {
       "jmp 2b\n\t"
       "1:\n\t"
       "endbr64\n\t"
-      "3:\n\t"
-      ".pushsection tuco_switch_ranges, \"a\"\n\t"
+      ".pushsection tuco_switch_ranges, \"aR?\"\n\t"
       ".long 2b - ., 4b - .\n\t"
       ".popsection\n\t"
       : [from] "+D"(f), [to] "+S"(t)
@@ -48,7 +60,10 @@ namespace tuco::inline v1::arch {
       : "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "xmm0",
         "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", "xmm10", "xmm11",
         "xmm12", "xmm13", "xmm14", "xmm15", "mm0", "mm1", "mm2", "mm3", "mm4", "mm5", "mm6", "mm7",
-        "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)", "memory", "cc");
+        "st", "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)", "memory",
+        "cc" TUCO_SWITCH_CLOBBERS_OF_EXTENSIONS);
 }
+
+#undef TUCO_SWITCH_CLOBBERS_OF_EXTENSIONS
 
 }  // namespace tuco::inline v1::arch
