@@ -70,7 +70,7 @@ struct dump_options {
 };
 
 /// All goroutines with their stacks as text, in the format of Go's dumps, the caller first.
-/// Some 5 µs per goroutine once the places at which they stand are known.
+/// Some 10 µs per goroutine once the places at which they stand are known.
 [[nodiscard]] TUCO_API std::string format_goroutines(const dump_options& options = {});
 
 /// format_goroutines() to a file descriptor, in pieces. @return 0 or a negative errno value.

@@ -138,7 +138,7 @@ void say_last_words_of_child(const task::goroutine* g) noexcept {
   if (g == nullptr || traceback_level() == level::none) return;
   os::fd_writer out(2);
   out.text("\ngoroutine ").udec(g->id.load(std::memory_order_relaxed)).text(" [running]:\n");
-  if (g->created.function == nullptr) return;
+  if ((g->flags & task::flag_main) != 0 || g->created.function == nullptr) return;
   out.text("created by ").text(g->created.function);
   if (g->parent != 0) out.text(" in goroutine ").udec(g->parent);
   out.text("\n\t").text(g->created.file).text(":").udec(g->created.line).text("\n");

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One goroutine in every state that a goroutine can be in, named after it; then stands still.
 //
-// "ready" on standard output when all are where they belong. SIGUSR1 lets it go on to its end,
-// status 0. With the argument "wedged" the main goroutine holds the scheduler's lock meanwhile.
+// "ready" on standard output when all are where they belong, before it a line "ID THREAD NAME" for
+// each. SIGUSR1 lets it go on to its end, status 0. With the argument "wedged" the main goroutine holds
+// the scheduler's lock meanwhile; with "handler" the program handles SIGQUIT itself.
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -100,6 +101,9 @@ void stand_still(bool wedged) {
   // Inside the runtime nobody takes the processor away: what is runnable stays runnable.
   const tuco::sched::runtime_section section;
   if (wedged) tuco::sched::the_scheduler.lock.lock();
+  for (const auto& g : tuco::goroutines()) {
+    std::printf("%llu %d %s\n", static_cast<unsigned long long>(g.id), g.thread, g.name.c_str());
+  }
   std::puts("ready");
   std::fflush(stdout);
   while (!go_on.load()) ::usleep(1000);
@@ -158,7 +162,13 @@ int run_all(bool wedged) {
 }  // namespace app
 
 int main(int argc, char** argv) {
+  const std::string_view how = argc > 1 ? argv[1] : "";
   signal(SIGUSR1, [](int) { app::go_on.store(true); });
-  const bool wedged = argc > 1 && std::string_view(argv[1]) == "wedged";
-  return tuco::run([wedged] { return app::run_all(wedged); }, {.procs = 1});
+  if (how == "handler") {
+    signal(SIGQUIT, [](int) {
+      constexpr std::string_view text = "the program's own handler\n";
+      app::sink = app::sink + static_cast<unsigned>(::write(2, text.data(), text.size()));
+    });
+  }
+  return tuco::run([&] { return app::run_all(how == "wedged"); }, {.procs = 1});
 }
