@@ -21,12 +21,16 @@ inline int all_processors() {
   return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-/// One processor, and all. Goroutines change threads, so the time is the wall's, and the CPU time
-/// that of the process.
-inline void processors(benchmark::internal::Benchmark* b) {
+/// One processor, and all. Goroutines change threads, so CPU time is that of the process.
+inline void axis(benchmark::internal::Benchmark* b) {
   b->ArgName("procs")->Arg(1);
   if (all_processors() > 1) b->Arg(all_processors());
-  b->UseRealTime()->MeasureProcessCPUTime();
+  b->MeasureProcessCPUTime();
+}
+
+/// The same, and time is the wall's.
+inline void processors(benchmark::internal::Benchmark* b) {
+  b->Apply(axis)->UseRealTime();
 }
 
 /// Runs `body` as the main goroutine on as many processors as the axis says. A wrong result is told
