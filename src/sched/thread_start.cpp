@@ -62,6 +62,7 @@ void* worker_main(void* argument) {
   acquire(w, std::exchange(w->next_processor, nullptr));
   worker_loop(w);
   if (w->p != nullptr) hand_over(release(w));  // a locked goroutine ended and takes its thread along
+  os::block_all_signals();  // as at the beginning: no handler without a signal stack
   os::remove_signal_stack(w->signal_stack);
   pthread_setspecific(tripwire_key, nullptr);
   thread_has_left(w);

@@ -9,10 +9,13 @@
 //             for its processor starves.
 // Mitigation  H8, H20: the processor is taken from a thread that is outside the runtime for too long
 //             (sched/monitor.cpp); the thread keeps what it holds, others run on.
-// Seen to fail with judge() never saying `take`: H8 and H20 hang with one processor.
+// Must fail with judge() never saying `take`: H8 and H20 hang with one processor.
 #include <unistd.h>
 
+#include <array>
+#include <functional>
 #include <mutex>
+#include <utility>
 
 #include <tuco/chan.hpp>
 #include <tuco/mutex.hpp>
@@ -28,7 +31,7 @@ using namespace tuco::test;
 class HeldAcrossPark : public runtime_test {};
 TUCO_PROCESSORS(HeldAcrossPark);
 
-// Seen to fail with std::mutex in its place: unlocked on another thread, and the thread that runs both
+// Must fail with std::mutex in its place: unlocked on another thread, and the thread that runs both
 // goroutines waits for itself.
 TUCO_TEST(HeldAcrossPark, OurMutexGoesWithTheGoroutine) {
   tuco::mutex m;
@@ -85,32 +88,33 @@ void play(int rounds) {
   partner.join();
 }
 
-// A template, so that each call site has a static of its own, also for the next value of the parameter.
+// A process initialises a static once, and the test runs several times: a function of its own for each.
 std::atomic<int> initialised{0};
-template <class Park>
-int& slow_static(Park park) {
-  static int& value = *new int([&] {
+using reach_static = int (*)(const std::function<void()>& park);
+template <std::size_t N>
+int reach_numbered(const std::function<void()>& park) {
+  static const int value = [&] {
     park();
     return ++initialised;
-  }());
+  }();
   return value;
 }
+template <std::size_t... N>
+constexpr std::array<reach_static, sizeof...(N)> make_statics(std::index_sequence<N...>) {
+  return {&reach_numbered<N>...};
+}
+constexpr auto statics = make_statics(std::make_index_sequence<300>());
 
 TUCO_TEST(HeldAcrossPark, AStaticWhoseInitialiserParksStopsNobodyElse) {
-  // A process initialises a static once, but this test runs once for each number of processors.
-  static int run = 0;
-  ++run;
+  static std::size_t used = 0;
+  if (used == statics.size()) GTEST_SKIP() << "repeated so often that no static is left";
+  const reach_static function = statics[used++];
   chan<int> inside(1), go_on(0);
-  const auto park = [=] {
-    inside.send(1);
-    (void)go_on.recv();
-  };
-  const auto reach = [&]() -> int {
-    switch (run) {
-      case 1: return slow_static([&] { park(); });
-      case 2: return slow_static([&] { park(); });
-      default: return slow_static([&] { park(); });
-    }
+  const auto reach = [&] {
+    return function([=] {
+      inside.send(1);
+      (void)go_on.recv();
+    });
   };
   initialised.store(0);
   auto first = spawn(reach);

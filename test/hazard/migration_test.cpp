@@ -31,7 +31,7 @@ TUCO_PROCESSORS(Migration);
 
 constexpr int rounds = 10;  // in which the visitor came to the thread that was left
 
-// Seen to fail without include/tuco/compat on the path: from -O1 on the visitor's 22 is read, and
+// Must fail without include/tuco/compat on the path: from -O1 on the visitor's 22 is read, and
 // overwritten.
 TUCO_TEST(Migration, ErrnoIsThatOfTheThreadThatRunsUsNow) {
   for (int i = 0; i < rounds;) {
@@ -80,7 +80,7 @@ TUCO_TEST(Migration, ErrnoTravelsWhileOthersChangeTheirs) {
   noise.join();
 }
 
-// Seen to fail without include/tuco/compat: both say that nothing has changed.
+// Must fail without include/tuco/compat: both say that nothing has changed.
 TUCO_TEST(Migration, TheThreadsIdIsThatOfTheThreadThatRunsUsNow) {
   for (int i = 0; i < rounds;) {
     std::thread::id visitor;
@@ -102,7 +102,7 @@ TUCO_TEST(Migration, TheThreadsIdIsThatOfTheThreadThatRunsUsNow) {
   }
 }
 
-// Seen to fail with thread_slot() as a read of a C++ thread_local: with -O2 and -fPIC it names the
+// Must fail with thread_slot() as a read of a C++ thread_local: with -O2 and -fPIC it names the
 // worker that was left.
 TUCO_TEST(Migration, TheThreadSlotIsThatOfTheThreadThatRunsUsNow) {
   for (int i = 0; i < rounds; ++i) {
@@ -124,7 +124,7 @@ TUCO_TEST(Migration, TheThreadSlotIsThatOfTheThreadThatRunsUsNow) {
   return *launder;
 }
 
-// Seen to fail without the asm line: gcc with -fPIC and both compilers with -O2 -fPIC keep the address.
+// Must fail without the asm line: gcc with -fPIC and both compilers with -O2 -fPIC keep the address.
 TUCO_TEST(Migration, ALaunderedThreadLocalIsThatOfTheThreadThatRunsUsNow) {
   for (int i = 0; i < rounds;) {
     int* of_visitor = nullptr;
