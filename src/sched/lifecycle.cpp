@@ -139,6 +139,7 @@ int runtime_threads() noexcept {
 
 void main_has_ended() noexcept {
   the_scheduler.state.store(phase::stopping, std::memory_order_seq_cst);
+  base::tsan_release(&the_main);
   the_main.done.store(1, std::memory_order_release);
   os::futex_wake(the_main.done);
 }
@@ -197,9 +198,11 @@ int run_main(const start_options& options, int (*entry)(void*), void* object) {
     throw;
   }
   while (the_main.done.load(std::memory_order_acquire) == 0) os::futex_wait(the_main.done, 0);
+  base::tsan_acquire(&the_main);
 
   stop_monitor();
   stop_workers();
+  base::tsan_acquire(&the_scheduler);
   s.lock.lock();
   // Goroutines that are left never run again; whoever looks at the queues of the next run must not
   // find them.

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <new>
 #include <stdexcept>
 #include <system_error>
@@ -70,6 +69,7 @@ void count(std::atomic<std::uint64_t>& counter) noexcept {
   enter_for_good();
   worker* w = this_worker();
   goroutine* g = w->current;
+  base::tsan_release(&g->start);  // pairs with new_goroutine()
   if ((g->flags & task::flag_main) != 0) main_has_ended();
   count(w->p->counters.ended);
   if (g->lock_depth != 0) leave_for_good(w, g, nullptr);  // and the thread goes with it: worker_loop
@@ -90,9 +90,10 @@ void goroutine_entry() {
 #ifdef TUCO_BASE_ASAN
   __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
 #endif
-  finish_switch(this_worker());
   goroutine* g = this_worker()->current;
   base::tsan_acquire(g);
+  base::tsan_acquire(reinterpret_cast<void*>(g->stack.low));  // from whoever had this stack before
+  finish_switch(this_worker());
   this_worker()->in_runtime.store(0, std::memory_order_release);
   // Only goexit is caught. Any other exception finds no handler up to the end of the stack, so that
   // std::terminate is called where it was thrown and the traceback shows that place.
@@ -143,6 +144,7 @@ goroutine* new_goroutine(const go_options& options, const source_location& where
   if (g == nullptr) {
     throw std::system_error(ENOMEM, std::system_category(), "go: no memory for a goroutine's record");
   }
+  base::tsan_acquire(&g->start);
   g->flags = 0;
   g->size_class = static_cast<std::uint8_t>(
       std::min(task::stack_class_for(stack_size), task::stack_class_count - 1));
@@ -153,9 +155,7 @@ goroutine* new_goroutine(const go_options& options, const source_location& where
   g->parent = parent->id.load(std::memory_order_relaxed);
   g->created = {where.file_name(), where.function_name(), where.line(),
                 reinterpret_cast<std::uintptr_t>(return_address)};
-  const std::size_t name_size = std::min(options.name.size(), sizeof g->name - 1);
-  std::memcpy(g->name, options.name.data(), name_size);
-  g->name[name_size] = '\0';
+  g->name[options.name.copy(g->name, sizeof g->name - 1)] = '\0';
   g->stack = {};
   g->epoch = the_scheduler.epoch.load(std::memory_order_relaxed);
   g->cpu_ticks.store(0, std::memory_order_relaxed);

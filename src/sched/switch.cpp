@@ -130,6 +130,7 @@ void leave(worker* w, goroutine* g, goroutine* next, after_switch what) noexcept
   if (next != nullptr && !next->stack) next = with_stack(w, next);
   w->pending = what;
   w->pending_goroutine = g;
+  base::tsan_release(&the_scheduler);  // to the end of run(), should this be its last
   if (next != nullptr) {
     claim_stack(w, next);
     switch_stacks(g->context, next->context, &g->fiber, &next->fiber);
@@ -156,6 +157,7 @@ void leave_for_good(worker* w, goroutine* g, goroutine* next) noexcept {
   if (next != nullptr && !next->stack) next = with_stack(w, next);
   w->pending = after_switch::reap;
   w->pending_goroutine = g;
+  base::tsan_release(reinterpret_cast<void*>(g->stack.low));  // pairs with goroutine_entry()
   if (next != nullptr) {
     claim_stack(w, next);
     switch_stacks(g->context, next->context, nullptr, &next->fiber);

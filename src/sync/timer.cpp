@@ -29,6 +29,7 @@
 #include <cstddef>
 #include <cstring>
 
+#include "os/clock.hpp"
 #include "sched/park.hpp"
 #include "sched/timer_home.hpp"
 #include "sync/channel.hpp"
@@ -131,6 +132,9 @@ bool set(timer_state& t, std::int64_t when, timers::heap& home) noexcept {
   }
   const bool was_pending = t.disarm();
   t.armed = true;
+  // A deadline that has always passed passes now. A run of the heap that began earlier would send its own
+  // time, which lies before this call.
+  if (when == detail::past_deadline) when = os::steady_now_ns();
   t.deadline.when_ns = when;
   base::tsan_release(&t.deadline);  // pairs with expire()
   const bool earliest = home.add(t.deadline);
