@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 /// `request_parser`: bytes in, requests out. The grammar of HTTP is Boost.Beast's
-/// (docs/adr/0003-http-parser.md); request.cpp alone includes it. Beside the grammar it holds requests
+/// (Debian's libboost-dev, headers only); request.cpp alone includes it. Beside the grammar it holds requests
 /// to the rules that protect whoever stands in front of us or behind: one Host, one way to tell the
 /// body's length, limits.
 ///

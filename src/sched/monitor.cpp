@@ -222,6 +222,9 @@ bool sleep_while_all_idle() noexcept {
     const std::int64_t limit =
         suspicious ? os::steady_now_ns() + 1'000'000'000 : os::no_deadline;
     if (os::futex_wait(s.monitor_word, word, limit) == os::futex_result::timed_out) {
+      // Who sleeps there waits for a timer that was stopped since. Awake, it joins the idle ones, and is
+      // the last of them to ask.
+      if (s.poller_deadline.load(std::memory_order_relaxed) != 0) poll::the_poller().interrupt();
       s.lock.lock();
       check_deadlock();
       s.lock.unlock();
