@@ -21,7 +21,7 @@
 #include "queue/run_queue.hpp"
 #include "task/goroutine.hpp"
 #include "task/registry.hpp"
-#include "task/stack_pool.hpp"
+#include "task/stack_cache.hpp"
 #include "timer/heap.hpp"
 
 namespace tuco::inline v1::sched {

@@ -2,12 +2,13 @@
 #include "task/stack_pool.hpp"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cerrno>
 #include <new>
 
-#include "base/sanitizer.hpp"
 #include "os/memory.hpp"
-#include "os/proc.hpp"
+#include "task/stack_arena.hpp"
 
 #if __has_include(<valgrind/valgrind.h>)
 #include <valgrind/valgrind.h>
@@ -23,7 +24,6 @@ namespace {
 
 using stack_detail::stack_at;
 
-constexpr std::size_t block_bytes = std::size_t{2} << 20;  // what one page of page table maps
 constexpr std::size_t keep_resident = std::size_t{64} << 10;
 constexpr std::size_t fresh_batch = 8;
 
@@ -42,70 +42,15 @@ constexpr const char* guard_refused_text =
     "the kernel refused to make the guard page of a goroutine's stack";
 constexpr const char* too_large_text = "a goroutine's stack has at most 64 MiB";
 
+}  // namespace
+
 void name_arena(unsigned size_class, void* address, std::size_t size) noexcept {
   os::refuse_huge_pages(address, size);
   os::name_region(address, size, region_names[size_class]);
 }
 
-}  // namespace
-
-unsigned stack_class_for(std::size_t bytes) noexcept {
-  unsigned c = smallest_stack_class(bytes);
-  while (c < stack_class_count && guard_bytes(c) * 4 > slot_bytes(c)) ++c;
-  return c;
-}
-
 // ------------------------------------------------------------------------------------------------
 // Arenas
-
-// What is known of 64 MiB of slots. All fields are under the pool's lock. Each slot is
-//
-//     free   dirty   guarded
-//     no     no      yes       in use, in a cache, or its pages are being given back
-//     no     no      no        its guard is being installed, or given back
-//     yes    no      no        new, or its pages, page table and guard were given back
-//     yes    no      yes       pages given back
-//     yes    yes     yes       as its last goroutine left it
-struct stack_pool::arena {
-  std::uintptr_t base = 0;
-  unsigned size_class = 0;
-  unsigned slots = 0;
-  unsigned words = 0;
-  unsigned free_slots = 0;
-  unsigned dirty_slots = 0;
-  unsigned guarded_free = 0;  // free and guarded but not dirty
-  unsigned mapped_guards = 0;
-  std::uint32_t trim_pass = 0;
-  bool linked = false;  // in the list of its shelf
-  arena* next = nullptr;
-  arena* previous = nullptr;
-  unsigned* valgrind_ids = nullptr;
-  std::uint64_t* free = nullptr;
-  std::uint64_t* dirty = nullptr;
-  std::uint64_t* guarded = nullptr;
-  std::uint64_t* mapped = nullptr;  // guards by mprotect
-
-  [[nodiscard]] unsigned index(std::uintptr_t slot) const noexcept {
-    return static_cast<unsigned>((slot - base) / slot_bytes(size_class));
-  }
-  [[nodiscard]] std::uintptr_t slot(unsigned index) const noexcept {
-    return base + index * slot_bytes(size_class);
-  }
-  static bool test(const std::uint64_t* bits, unsigned i) noexcept {
-    return (bits[i / 64] >> (i % 64) & 1) != 0;
-  }
-  static void set(std::uint64_t* bits, unsigned i) noexcept {
-    bits[i / 64] |= std::uint64_t{1} << (i % 64);
-  }
-  static void clear(std::uint64_t* bits, unsigned i) noexcept {
-    bits[i / 64] &= ~(std::uint64_t{1} << (i % 64));
-  }
-};
-
-// Arena records lie at multiples of 64: the map of arenas keeps the class in the low bits of the
-// pointer, so that find() need not read the record, which may be gone by then.
-static constexpr std::size_t arena_alignment = 64;
-static_assert(stack_class_count <= arena_alignment);
 
 void stack_pool::unlink(list& l, arena* a) noexcept {
   (a->previous ? a->previous->next : l.head) = a->next;
@@ -253,44 +198,6 @@ stack_pool::~stack_pool() {
 }
 
 // ------------------------------------------------------------------------------------------------
-// Guards
-
-bool stack_pool::may_map_guard() noexcept {
-  lock_.lock();
-  if (mappings_limit_ == 0) {
-    const std::size_t all = options_.max_mappings != 0 ? options_.max_mappings : os::max_mappings();
-    const std::size_t spoken_for = os::mapping_count() + options_.spare_mappings;
-    mappings_limit_ = all > spoken_for ? all - spoken_for : 1;
-  }
-  // Two each: the guard, and the stack that it cuts off from its neighbour's.
-  const bool may = (mapped_guards_ + 1) * 2 <= mappings_limit_;
-  if (may) ++mapped_guards_;
-  lock_.unlock();
-  return may;
-}
-
-// @return 0 or a negative errno value; -ENOBUFS: no mappings, by our own count
-int stack_pool::install_guard(unsigned size_class, std::uintptr_t slot, bool& mapped) noexcept {
-  void* const address = reinterpret_cast<void*>(slot);
-  const std::size_t size = guard_bytes(size_class);
-  mapped = false;
-  if (options_.guards == guard_kind::automatic && os::guard_install_works()) {
-    const int result = os::guard_install(address, size);
-    // EINVAL although the kernel knows it: the memory is locked (mlockall). mprotect does not mind.
-    if (result != -EINVAL) return result;
-  }
-  if (!may_map_guard()) return -ENOBUFS;
-  const int result = os::protect_none(address, size);
-  mapped = result == 0;
-  if (!mapped) {
-    lock_.lock();
-    --mapped_guards_;
-    lock_.unlock();
-  }
-  return result;
-}
-
-// ------------------------------------------------------------------------------------------------
 // Taking and giving
 
 std::size_t stack_pool::take(unsigned size_class, std::uintptr_t* slots, std::size_t wanted,
@@ -431,150 +338,6 @@ void stack_pool::give(unsigned size_class, const std::uintptr_t* slots, std::siz
   }
 }
 
-// Under the lock. An arena whose free slots hold more than they should; trim_pass 0: above the
-// budget, else any that this pass has not seen yet.
-stack_pool::arena* stack_pool::find_victim(std::uint32_t trim_pass) noexcept {
-  if (trim_pass == 0 && dirty_count_ <= options_.idle_stacks) return nullptr;
-  const auto eligible = [&](const arena* a) {
-    if (trim_pass == 0) return a->dirty_slots != 0;
-    return a->trim_pass != trim_pass && (a->dirty_slots != 0 || a->guarded_free != 0);
-  };
-  for (shelf& sh : shelves_) {
-    // Dirty arenas stand in front, the one that was given something last first of all. The last one
-    // of them is the coldest.
-    arena* found = nullptr;
-    for (arena* a = sh.partial.head; a != nullptr; a = a->next) {
-      if (eligible(a)) found = a;
-      if (a->dirty_slots == 0 && trim_pass == 0) break;
-    }
-    if (found == nullptr && sh.idle != nullptr && eligible(sh.idle)) found = sh.idle;
-    if (found != nullptr) return found;
-  }
-  return nullptr;
-}
-
-// Gives back what one arena's free slots hold. The pages go while the lock is free: the slots are
-// nobody's meanwhile, which also keeps the arena alive.
-// @return False when there is no arena to do it for.
-bool stack_pool::give_back_one(std::uint32_t trim_pass) noexcept {
-  constexpr unsigned max_words = arena_bytes / min_slot_bytes / 64;
-  std::uint64_t busy[max_words] = {};   // slots in our hands
-  std::uint64_t whole[max_words] = {};  // of those: in blocks that go with page table and guards
-  lock_.lock();
-  arena* const a = find_victim(trim_pass);
-  if (a == nullptr) {
-    lock_.unlock();
-    return false;
-  }
-  a->trim_pass = trim_pass;
-  shelf& sh = shelves_[a->size_class];
-  const std::size_t slot = slot_bytes(a->size_class);
-  const auto per_block = static_cast<unsigned>(std::max<std::size_t>(1, block_bytes / slot));
-  const bool blocks = reset_works_ && (trim_pass != 0 || guarded_free_ > options_.idle_slots);
-  unsigned held = 0;
-  for (unsigned begin = 0; begin < a->slots; begin += per_block) {
-    bool all_free = blocks;
-    bool worth_it = false;
-    for (unsigned i = begin; i < begin + per_block; ++i) {
-      all_free = all_free && arena::test(a->free, i);
-      worth_it = worth_it || (arena::test(a->free, i) && arena::test(a->guarded, i));
-    }
-    if (!worth_it) continue;
-    for (unsigned i = begin; i < begin + per_block; ++i) {
-      const bool dirty = arena::test(a->dirty, i);
-      if (!all_free && !dirty) continue;
-      ++held;
-      arena::set(busy, i);
-      arena::clear(a->free, i);
-      --a->free_slots;
-      --free_count_;
-      if (dirty) {
-        arena::clear(a->dirty, i);
-        --a->dirty_slots;
-        --dirty_count_;
-      } else if (arena::test(a->guarded, i)) {
-        --a->guarded_free;
-        --guarded_free_;
-      }
-      if (!all_free) continue;
-      arena::set(whole, i);
-      arena::clear(a->guarded, i);
-      if (arena::test(a->mapped, i)) {
-        arena::clear(a->mapped, i);
-        --a->mapped_guards;
-        --mapped_guards_;
-      }
-    }
-  }
-  if (a == sh.idle && held != 0) sh.idle = nullptr;
-  if (a->linked) unlink(sh.partial, a);
-  if (a != sh.idle && a->free_slots != 0) link(sh.partial, a, false);
-  lock_.unlock();
-  if (held == 0) return true;  // guards in blocks that are in use: they stay
-
-  // Neighbours in one call; guards between them survive a discard.
-  bool failed = false;
-  for (unsigned i = 0; i < a->slots;) {
-    if (!arena::test(busy, i)) {
-      ++i;
-      continue;
-    }
-    const bool block = arena::test(whole, i);
-    unsigned end = i + 1;
-    while (end < a->slots && arena::test(busy, end) && arena::test(whole, end) == block) ++end;
-    void* const address = reinterpret_cast<void*>(a->slot(i));
-    const std::size_t size = (end - i) * slot;
-    os::discard(address, size);  // refused for locked memory: it stays, as its owner wished
-    if (block) {
-      if (os::reset(address, size) == 0) {
-        name_arena(a->size_class, address, size);
-      } else {
-        // Out of mappings. The kernel may have unmapped the range before it found that out, so these
-        // slots stay busy for ever; and it is not tried again.
-        for (unsigned j = i; j < end; ++j) arena::clear(busy, j);
-        failed = true;
-      }
-    }
-    i = end;
-  }
-
-  arena* doomed = nullptr;
-  lock_.lock();
-  if (failed) reset_works_ = false;
-  for (unsigned i = 0; i < a->slots; ++i) {
-    if (arena::test(busy, i)) put_back(a->slot(i), false, doomed);
-  }
-  lock_.unlock();
-  destroy_all(doomed);
-  return true;
-}
-
-void stack_pool::trim() noexcept {
-  arena* doomed = nullptr;
-  lock_.lock();
-  if (trimming_) {
-    lock_.unlock();
-    return;
-  }
-  trimming_ = true;
-  if (++trim_passes_ == 0) ++trim_passes_;
-  const std::uint32_t pass = trim_passes_;
-  for (shelf& sh : shelves_) {
-    if (sh.idle == nullptr) continue;
-    forget(sh.idle);
-    sh.idle->next = doomed;
-    doomed = sh.idle;
-    sh.idle = nullptr;
-  }
-  lock_.unlock();
-  destroy_all(doomed);
-  while (give_back_one(pass)) {
-  }
-  lock_.lock();
-  trimming_ = false;
-  lock_.unlock();
-}
-
 stack stack_pool::allocate(unsigned size_class, stack_failure& why) noexcept {
   std::uintptr_t slot = 0;
   if (take(size_class, &slot, 1, why) == 0) return {};
@@ -606,64 +369,5 @@ constinit immortal process_pool;
 }  // namespace
 
 stack_pool& the_stack_pool() noexcept { return process_pool.pool; }
-
-// ------------------------------------------------------------------------------------------------
-// The cache of a processor
-
-bool stack_cache::refill(unsigned size_class, stack_failure& why) noexcept {
-  if (size_class >= stack_class_count) {
-    why = {EINVAL, too_large_text};
-    return false;
-  }
-  pile& p = piles_[size_class];
-  const std::size_t half = std::max(1u, capacity_of(size_class) / 2);
-  p.count = static_cast<unsigned>(pool_->take(size_class, p.slots.data(), half, why));
-  return p.count != 0;
-}
-
-// The older half leaves: the younger one is warmer.
-void stack_cache::spill(unsigned size_class) noexcept {
-  const base::unseen_by_tsan unseen;
-  pile& p = piles_[size_class];
-  const unsigned leaving = (p.count + 1) / 2;
-  pool_->give(size_class, p.slots.data(), leaving);
-  std::copy(p.slots.begin() + leaving, p.slots.begin() + p.count, p.slots.begin());
-  p.count -= leaving;
-}
-
-void stack_cache::drain() noexcept {
-  for (unsigned c = 0; c < stack_class_count; ++c) {
-    pile& p = piles_[c];
-    if (p.count != 0) pool_->give(c, p.slots.data(), p.count);
-    p.count = 0;
-  }
-}
-
-// ------------------------------------------------------------------------------------------------
-// What is known of one stack
-
-bool in_guard(const stack& s, std::uintptr_t address) noexcept {
-  return s && address < s.low && address >= s.high - slot_bytes(stack_class_of(s));
-}
-
-std::size_t high_water(const stack& s) noexcept {
-  const std::size_t page = os::page_size();
-  unsigned char pages[1024];
-  for (std::uintptr_t at = s.low; at < s.high;) {
-    const std::size_t count = std::min<std::size_t>(sizeof pages, (s.high - at) / page);
-    if (count == 0 || os::residency(reinterpret_cast<void*>(at), count * page, pages) < 0) return 0;
-    for (std::size_t i = 0; i < count; ++i) {
-      if ((pages[i] & 1) != 0) return s.high - (at + i * page);
-    }
-    at += count * page;
-  }
-  return 0;
-}
-
-bool check_canary(const stack& s, bool low) noexcept {
-  const std::uintptr_t high = stack_detail::high_canary(s);
-  return stack_detail::word_at(high) == stack_detail::canary_of(high) &&
-         (!low || stack_detail::word_at(s.low) == stack_detail::canary_of(s.low));
-}
 
 }  // namespace tuco::inline v1::task

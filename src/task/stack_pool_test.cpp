@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // stack_pool_test.cpp - the promises of task/stack_pool.hpp but for guards: stack_guard_test.cpp.
-#include "task/stack_pool.hpp"
+#include "task/stack_cache.hpp"
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
