@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-/// What a stack_pool keeps of 64 MiB of slots. For its own files: stack_pool.cpp, stack_idle.cpp.
+/// What a stack_pool keeps of 64 MiB of slots. For its own files: stack_pool.cpp, stack_guard.cpp, stack_idle.cpp.
 
 #include <cstddef>
 #include <cstdint>
@@ -57,6 +57,11 @@ struct stack_pool::arena {
 // pointer, so that find() need not read the record, which may be gone by then.
 inline constexpr std::size_t arena_alignment = 64;
 static_assert(stack_class_count <= arena_alignment);
+
+inline constexpr const char* no_memory_text =
+    "no memory or address space for a goroutine's stack (see ulimit -v, vm.overcommit_memory)";
+inline constexpr const char* guard_refused_text =
+    "the kernel refused to make the guard page of a goroutine's stack";
 
 /// No huge pages, and a name in /proc/self/maps; after the memory was mapped, also when anew.
 void name_arena(unsigned size_class, void* address, std::size_t size) noexcept;

@@ -33,13 +33,6 @@ constexpr std::array<const char*, stack_class_count> region_names = {
     "tuco stacks 4M",  "tuco stacks 8M",   "tuco stacks 16M", "tuco stacks 32M",
     "tuco stacks 64M"};
 
-constexpr const char* no_memory_text =
-    "no memory or address space for a goroutine's stack (see ulimit -v, vm.overcommit_memory)";
-constexpr const char* no_mappings_text =
-    "no mapping left for the guard page of a goroutine's stack: vm.max_map_count is nearly reached; "
-    "raise it, or use Linux 6.13 or later, whose guard pages need no mappings";
-constexpr const char* guard_refused_text =
-    "the kernel refused to make the guard page of a goroutine's stack";
 constexpr const char* too_large_text = "a goroutine's stack has at most 64 MiB";
 
 }  // namespace
@@ -255,10 +248,10 @@ std::size_t stack_pool::take(unsigned size_class, std::uintptr_t* slots, std::si
 
   for (std::size_t i = 0; fresh && i < taken; ++i) {
     bool mapped = false;
-    const int result = install_guard(size_class, slots[i], mapped);
+    const bool guarded = install_guard(size_class, slots[i], mapped, why);
     arena* doomed = nullptr;
     lock_.lock();
-    if (result == 0) {
+    if (guarded) {
       arena* const a = lookup(slots[i]);
       const unsigned index = a->index(slots[i]);
       arena::set(a->guarded, index);
@@ -267,9 +260,6 @@ std::size_t stack_pool::take(unsigned size_class, std::uintptr_t* slots, std::si
         ++a->mapped_guards;
       }
     } else {
-      const bool no_mappings = result == -ENOBUFS || (result == -ENOMEM && mapped_guards_ != 0);
-      why = no_mappings ? stack_failure{ENOMEM, no_mappings_text}
-                        : stack_failure{-result, guard_refused_text};
       for (std::size_t j = i; j < taken; ++j) put_back(slots[j], false, doomed);
       taken = i;
     }

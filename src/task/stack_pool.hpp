@@ -138,7 +138,8 @@ class stack_pool {
   void put_back(std::uintptr_t slot, bool dirty, arena*& doomed) noexcept;
   arena* find_victim(std::uint32_t trim_pass) noexcept;
   bool give_back_one(std::uint32_t trim_pass) noexcept;
-  int install_guard(unsigned size_class, std::uintptr_t slot, bool& mapped) noexcept;
+  bool install_guard(unsigned size_class, std::uintptr_t slot, bool& mapped,
+                     stack_failure& why) noexcept;
   bool may_map_guard() noexcept;
 
   mutable os::lock lock_;
