@@ -304,11 +304,16 @@ int net_fd::wait_on_thread(direction d) noexcept {
     if (wake < 0) timeout = timeout < 0 ? blind : std::min(timeout, blind);
     const short events = d == direction::read ? POLLIN | POLLRDHUP : POLLOUT;
     const int what = os::poll_descriptors(descriptor_, events, wake, timeout);
-    if (what > 0 && (what & 2) != 0) os::eventfd_drain(wake);
-    if (what > 0 && (what & 1) != 0) {
+    if (what < 0) {
+      if (what == -EINTR) continue;
+      result = what;  // no memory, or a limit below the two descriptors (RLIMIT_NOFILE): it may last
+      break;
+    }
+    if ((what & 1) != 0) {
       if (record_->closing.load(std::memory_order_acquire)) result = error_closed;
       break;
     }
+    if ((what & 2) != 0 && (result = os::eventfd_drain(wake)) < 0) break;
   }
 
   record_->plain_waiters.fetch_sub(1, std::memory_order_relaxed);
@@ -325,7 +330,7 @@ void net_fd::kick(direction d) noexcept {
   if (record_->plain_waiters.load(std::memory_order_seq_cst) > 0) {
     record_->plain_lock.lock();
     const int wake = record_->plain_wake[static_cast<int>(d)];
-    if (wake >= 0) os::eventfd_signal(wake);
+    if (wake >= 0) poll::must_signal(wake);
     record_->plain_lock.unlock();
   }
 }

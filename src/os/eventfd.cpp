@@ -20,11 +20,12 @@ int eventfd_signal(int descriptor) noexcept {
   return result < 0 && result != -EAGAIN ? static_cast<int>(result) : 0;
 }
 
-void eventfd_drain(int descriptor) noexcept {
+int eventfd_drain(int descriptor) noexcept {
   std::uint64_t count = 0;
-  retry_eintr([&] {
+  const ssize_t result = retry_eintr([&] {
     return system_call(call::read, [&] { return ::read(descriptor, &count, sizeof count); });
   });
+  return result < 0 && result != -EAGAIN ? static_cast<int>(result) : 0;
 }
 
 }  // namespace tuco::inline v1::os

@@ -14,6 +14,7 @@ int eventfd_open() noexcept;
 int eventfd_signal(int descriptor) noexcept;
 
 /// Makes it unreadable until the next signal. Harmless when it was not readable.
-void eventfd_drain(int descriptor) noexcept;
+/// @return 0 or a negative errno value: it may still be readable.
+int eventfd_drain(int descriptor) noexcept;
 
 }  // namespace tuco::inline v1::os

@@ -38,6 +38,12 @@ task::goroutine* to_goroutine(std::uintptr_t value) noexcept {
 
 poller& the_poller() noexcept { return instance; }
 
+void must_signal(int eventfd) noexcept {
+  if (os::eventfd_signal(eventfd) < 0) {
+    base::fatal("wake-up failed: somebody closed the runtime's descriptor");
+  }
+}
+
 int poller::start() noexcept {
   const int wake = os::eventfd_open();
   if (wake < 0) return wake;
@@ -57,7 +63,7 @@ int poller::start() noexcept {
   // Whoever sleeps on the futex must go and sleep in epoll. The eventfd too: an interrupt() that saw
   // no epoll has left it to us to tell a thread that is in epoll already.
   interrupted_.exchange(1, std::memory_order_acq_rel);
-  os::eventfd_signal(wake);
+  must_signal(wake);
   os::futex_wake(interrupted_);
   return 0;
 }
@@ -212,7 +218,9 @@ void poller::poll(std::int64_t timeout_ns, task::ready_list& out) noexcept {
     if (data == wake_data) {
       // Left to the thread that blocks; a look that consumed it would leave that one asleep.
       if (timeout_ns == 0) continue;
-      os::eventfd_drain(wake_);
+      if (os::eventfd_drain(wake_) < 0) {
+        base::fatal("eventfd cannot be read: somebody closed the runtime's descriptor");
+      }
       // After the drain: an interrupt() that still finds 1 was made before this exchange, so
       // our caller sees what it was made for; a later one writes again.
       interrupted_.exchange(0, std::memory_order_acq_rel);
@@ -240,7 +248,7 @@ void poller::interrupt() noexcept {
   // ours comes later, we see the epoll descriptor; if earlier, start() wakes both places after us.
   if (interrupted_.exchange(1, std::memory_order_acq_rel) != 0) return;
   if (initialized()) {
-    os::eventfd_signal(wake_);
+    must_signal(wake_);
   } else {
     os::futex_wake(interrupted_);
   }

@@ -119,4 +119,8 @@ class poller {
 /// The runtime's poller.
 poller& the_poller() noexcept;
 
+/// Makes an eventfd of the runtime readable, or ends the program: only somebody who closes descriptors
+/// that are not his (closefrom(3), say) can make it fail, and to go on would be to sleep for ever.
+void must_signal(int eventfd) noexcept;
+
 }  // namespace tuco::inline v1::poll

@@ -395,6 +395,44 @@ TEST(PollerUncreated, HonoursItsTimeout) {
   EXPECT_GE(os::steady_now_ns() - before, 2'000'000);
 }
 
+// The one thing that must not happen is that the sleeper sleeps on.
+TEST(PollerFaultsDeathTest, AWakeUpThatFailsEndsTheProgram) {
+  if (!os::fault_injection) GTEST_SKIP() << "needs TUCO_FAULT_INJECTION";
+  poller& fresh = uncreated();
+  socket_pair pair;
+  poll_descriptor* d = nullptr;
+  ASSERT_EQ(fresh.open(pair.end[0], d), 0);
+  ready_list none;
+  fresh.poll(-1, none);  // takes the signal that creation has left
+  {
+    const os::scoped_fault passing(os::call::write, EINTR, 1);
+    fresh.interrupt();
+    EXPECT_EQ(passing.hits(), 1u);
+    fresh.poll(-1, none);
+  }
+  EXPECT_EXIT(
+      {
+        const os::scoped_fault gone(os::call::write, EBADF);
+        fresh.interrupt();
+        ::_exit(0);
+      },
+      ::testing::ExitedWithCode(2), "somebody closed the runtime's descriptor");
+  EXPECT_EXIT(
+      {
+        fresh.interrupt();
+        const os::scoped_fault gone(os::call::read, EBADF);
+        fresh.poll(-1, none);
+        ::_exit(0);
+      },
+      ::testing::ExitedWithCode(2), "somebody closed the runtime's descriptor");
+  {
+    const os::scoped_fault full(os::call::write, EAGAIN);  // readable, then: nothing is lost
+    fresh.interrupt();
+    EXPECT_EQ(full.hits(), 1u);
+  }
+  fresh.close(d);
+}
+
 TEST(PollerFaults, FirstOpenReportsWhatTheKernelRefuses) {
   if (!os::fault_injection) GTEST_SKIP() << "needs TUCO_FAULT_INJECTION";
   poller& fresh = uncreated();

@@ -92,6 +92,31 @@ TEST(NetThread, WithoutADescriptorForTheWakeUpItStillEnds) {
   reader.join();
 }
 
+// poll(2) fails for good when there is no memory for it, or RLIMIT_NOFILE is below the two descriptors.
+TEST(NetThread, AWaitThatTheKernelRefusesIsAnErrorOfTheRead) {
+  if (!os::fault_injection) GTEST_SKIP() << "needs TUCO_FAULT_INJECTION";
+  auto [client, server] = make_tcp_pair();
+  char c = 0;
+  std::error_code ec;
+  {
+    const os::scoped_fault interrupted(os::call::epoll_wait, EINTR, 1);
+    client.set_read_deadline(steady_clock::now() + 1ms);
+    (void)client.read_some({&c, 1}, ec);
+    EXPECT_EQ(ec, std::errc::timed_out) << "an interruption is none";
+    EXPECT_EQ(interrupted.hits(), 1u);
+    client.set_read_deadline(no_deadline);
+  }
+  for (const int error : {ENOMEM, EINVAL}) {
+    const os::scoped_fault refused(os::call::epoll_wait, error);
+    (void)client.read_some({&c, 1}, ec);
+    EXPECT_EQ(ec, std::error_code(error, std::system_category()));
+    EXPECT_EQ(refused.hits(), 1u);
+  }
+  server.write("y");
+  EXPECT_EQ(client.read_some({&c, 1}, ec), 1u);
+  EXPECT_EQ(c, 'y');
+}
+
 TEST(NetThread, LargeTransferBetweenThreads) {
   auto [client, server] = make_tcp_pair();
   const std::string text = pattern(4 << 20);
