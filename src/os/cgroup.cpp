@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "os/socket.hpp"
 #include "os/syscall.hpp"
 #include "os/thread.hpp"
 
@@ -52,10 +53,6 @@ int open_read(const path& p) noexcept {
   });
 }
 
-void close_file(int file) noexcept {
-  system_call(call::close, [&] { return ::close(file); });
-}
-
 ssize_t pread_start(int file, char* buffer, std::size_t size) noexcept {
   return retry_eintr(
       [&] { return system_call(call::read, [&] { return ::pread(file, buffer, size, 0); }); });
@@ -89,8 +86,9 @@ class line_reader {
                            [&] { return ::read(file_, buffer_ + end_, sizeof buffer_ - end_); });
       });
       if (n <= 0) {
+        failed_ = n < 0;  // then what is left may be half a line
         line = {buffer_, end_};
-        const bool more = end_ != 0 && !skipping_;
+        const bool more = end_ != 0 && !skipping_ && !failed_;
         end_ = 0;
         return more;
       }
@@ -98,8 +96,12 @@ class line_reader {
     }
   }
 
+  /// The lines ended before the file did.
+  [[nodiscard]] bool failed() const noexcept { return failed_; }
+
  private:
   int file_;
+  bool failed_ = false;
   bool skipping_ = false;
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
@@ -143,7 +145,8 @@ void find_membership(std::string_view root, membership& out) noexcept {
     out.where.append(line.substr(second + 1));
     if (v1) break;  // a mixed system: the controller is where it is listed
   }
-  close_file(file);
+  if (lines.failed()) out.version = 0;
+  close_descriptor(file);
 }
 
 // Blanks and backslashes are written as octal in mountinfo.
@@ -204,9 +207,9 @@ bool find_directory(std::string_view root, const membership& member, path& out) 
     out.append(root);
     append_unescaped(out, next_field(head));
     if (!below.empty() && below != "/") out.append(below);
-    found = true;
+    found = out.fits();
   }
-  close_file(file);
+  close_descriptor(file);
   return found;
 }
 
@@ -237,8 +240,8 @@ void cpu_quota_reader::open() noexcept {
 }
 
 void cpu_quota_reader::close() noexcept {
-  if (quota_file_ >= 0) close_file(quota_file_);
-  if (period_file_ >= 0) close_file(period_file_);
+  if (quota_file_ >= 0) close_descriptor(quota_file_);
+  if (period_file_ >= 0) close_descriptor(period_file_);
   quota_file_ = period_file_ = -1;
 }
 

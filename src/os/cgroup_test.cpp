@@ -140,6 +140,28 @@ TEST_F(CgroupTest, NonsenseIsNoLimit) {
   }
 }
 
+// A path that does not fit must not turn into that of a group further up.
+TEST_F(CgroupTest, APathThatIsTooLongIsNoLimit) {
+  file("/proc/self/cgroup", "0::/" + std::string(4080, 'x') + "\n");
+  file("/proc/self/mountinfo", v2_mount);
+  file("/sys/fs/cgroup/cpu.max", "400000 100000\n");
+  EXPECT_EQ(quota(), std::nullopt);
+}
+
+TEST_F(CgroupTest, AFileThatBreaksOffTellsNothing) {
+  if (!fault_injection) GTEST_SKIP() << "built without TUCO_FAULT_INJECTION";
+  // More than one read: the second one fails, in the middle of a line and after a group of version 2.
+  std::string text = "0::/a\n";
+  while (text.size() < 5000) text += "9:name=" + std::string(90, 'y') + ":/\n";
+  file("/proc/self/cgroup", text);
+  file("/proc/self/mountinfo", v2_mount);
+  file("/sys/fs/cgroup/a/cpu.max", "400000 100000\n");
+  ASSERT_EQ(quota(), 4.0);
+  const scoped_fault fault(call::read, EIO, 2);
+  EXPECT_EQ(quota(), std::nullopt);
+  EXPECT_EQ(fault.hits(), 1u);
+}
+
 TEST_F(CgroupTest, AChangeIsSeenWithoutLookingForTheGroupAgain) {
   file("/proc/self/cgroup", "0::/\n");
   file("/proc/self/mountinfo", v2_mount);

@@ -26,11 +26,11 @@ plan current;
 }
 
 constexpr std::array<std::string_view, static_cast<std::size_t>(call::count_)> names = {
-    "mmap", "munmap", "mprotect", "madvise", "mincore", "mlock", "prctl",
-    "futex", "membarrier", "thread_create", "sigaltstack", "sigaction", "tgkill", "affinity", "rlimit",
+    "mmap", "munmap", "mprotect", "madvise", "mincore", "prctl",
+    "futex", "membarrier", "thread_create", "sigaltstack", "tgkill", "affinity",
     "clock_gettime", "nanosleep",
     "open", "close", "read", "write", "stat", "fcntl", "getdents",
-    "epoll_create", "epoll_ctl", "epoll_wait", "eventfd", "pipe",
+    "epoll_create", "epoll_ctl", "epoll_wait", "eventfd",
     "socket", "bind", "listen", "accept", "connect", "shutdown", "sockopt", "sockname", "resolve",
     "send", "recv", "sendfile",
 };

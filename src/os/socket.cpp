@@ -44,9 +44,14 @@ int socket_accept(int descriptor, void* address, socklen_t* size) noexcept {
 }
 
 int socket_connect(int descriptor, const void* address, socklen_t size) noexcept {
-  const int result = system_call(call::connect, [&] {
-    return ::connect(descriptor, static_cast<const sockaddr*>(address), size);
-  });
+  int& error = thread_errno();
+  const int before = error;
+  // These two say that the call was made and goes on, so a fault with them comes after the fact.
+  const int fault = injected_fault(call::connect);
+  if (fault != 0 && fault != EINTR && fault != EINPROGRESS) return -fault;
+  int result = ::connect(descriptor, static_cast<const sockaddr*>(address), size) < 0 ? -error : 0;
+  error = before;
+  if (fault != 0) result = -fault;
   return result == -EINTR ? -EINPROGRESS : result;
 }
 

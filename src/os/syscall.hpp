@@ -26,11 +26,11 @@ namespace tuco::inline v1::os {
 
 /// The kinds of calls that can be made to fail. To add one: here and in fault.cpp's names.
 enum class call : std::uint8_t {
-  mmap, munmap, mprotect, madvise, mincore, mlock, prctl,
-  futex, membarrier, thread_create, sigaltstack, sigaction, tgkill, affinity, rlimit,
+  mmap, munmap, mprotect, madvise, mincore, prctl,
+  futex, membarrier, thread_create, sigaltstack, tgkill, affinity,
   clock_gettime, nanosleep,
   open, close, read, write, stat, fcntl, getdents,
-  epoll_create, epoll_ctl, epoll_wait, eventfd, pipe,
+  epoll_create, epoll_ctl, epoll_wait, eventfd,
   socket, bind, listen, accept, connect, shutdown, sockopt, sockname, resolve,
   send, recv, sendfile,
   count_,
