@@ -428,8 +428,12 @@ unwind_entry table_reader::find(std::uintptr_t pc) const noexcept {
   return {set_->pool->rule(number), true, true};
 }
 
-bool refresh_unwind_tables() {
-  return writer().refresh();
+bool refresh_unwind_tables() noexcept {
+  try {
+    return writer().refresh();
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
 }
 
 unwind_table_stats unwind_stats() {

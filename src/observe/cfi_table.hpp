@@ -111,9 +111,9 @@ class table_reader {
 /// Brings the tables up to date with what is loaded. Not for signal handlers; any thread.
 /// Costs one dl_iterate_phdr() step (about 0.1 us) when nothing was loaded or unloaded since the
 /// last call, else time in proportion to the unwind information of the *new* modules.
-/// @return Whether new tables were published.
-/// @throws std::bad_alloc; the tables in force stay.
-bool refresh_unwind_tables();
+/// @return Whether new tables were published. Without memory for them those in force stay, if any: walks
+///         then rely on frame pointers alone where code is new.
+bool refresh_unwind_tables() noexcept;
 
 struct unwind_table_stats {
   std::size_t modules = 0;

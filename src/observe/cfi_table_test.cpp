@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "observe/registers.hpp"
+#include "os/fault.hpp"
 
 namespace tuco::inline v1::observe {
 namespace {
@@ -89,6 +90,26 @@ TEST(CfiTable, FollowsLoadingAndUnloading) {
     EXPECT_TRUE(refresh_unwind_tables());
     EXPECT_FALSE(has_rule(pc));
   }
+}
+
+TEST(CfiTable, WithoutMemoryTheTablesInForceStay) {
+  if (!os::fault_injection) GTEST_SKIP() << "needs TUCO_FAULT_INJECTION";
+  refresh_unwind_tables();
+  void* const handle = ::dlopen(library, RTLD_LAZY | RTLD_LOCAL);
+  if (handle == nullptr) GTEST_SKIP() << library << " is not installed";
+  const auto pc = reinterpret_cast<std::uintptr_t>(::dlsym(handle, "td_ta_new"));
+  std::uint64_t calls = 0;
+  for (std::uint64_t nth = 1; !has_rule(pc); ++nth) {
+    ASSERT_LT(nth, 20u);
+    const os::scoped_fault fault(os::call::mmap, ENOMEM, nth);
+    const bool published = refresh_unwind_tables();
+    EXPECT_EQ(published, fault.hits() == 0);
+    EXPECT_TRUE(has_rule(address_of("qsort")));
+    calls += fault.hits();
+  }
+  EXPECT_GE(calls, 2u) << "the copy of the module's table, the rows";
+  ::dlclose(handle);
+  refresh_unwind_tables();
 }
 
 TEST(CfiTable, APinnedSetIsKeptUntilItsReaderLeaves) {
