@@ -17,7 +17,7 @@
 /// worker.
 /// **Environment.** `TUCO_PROCS` or, without it, `GOMAXPROCS`: number of processors; what is not a
 /// positive number is ignored with a message, more than 1024 is 1024. `TUCO_STACK_SIZE`,
-/// `TUCO_TRACEBACK`, `TUCO_DEBUG`: docs/guide.
+/// `TUCO_TRACEBACK`, `TUCO_DEBUG`: docs/guide/settings.md.
 
 #include <cstddef>
 #include <functional>

@@ -49,15 +49,23 @@ std::optional<std::uint64_t> parse_bytes(std::string_view text) noexcept {
   return value << shift;
 }
 
-std::optional<std::string_view> list_option(std::string_view list, std::string_view key) noexcept {
-  std::optional<std::string_view> found;
+std::optional<list_item> take_item(std::string_view& list) noexcept {
   while (!list.empty()) {
     const std::size_t comma = list.find(',');
-    std::string_view item = list.substr(0, comma);
+    const std::string_view item = list.substr(0, comma);
     list = comma == std::string_view::npos ? std::string_view() : list.substr(comma + 1);
+    if (item.empty()) continue;
     const std::size_t equals = item.find('=');
-    if (item.substr(0, equals) != key) continue;
-    found = equals == std::string_view::npos ? std::string_view() : item.substr(equals + 1);
+    return list_item{item.substr(0, equals),
+                     equals == std::string_view::npos ? std::string_view() : item.substr(equals + 1)};
+  }
+  return std::nullopt;
+}
+
+std::optional<std::string_view> list_option(std::string_view list, std::string_view key) noexcept {
+  std::optional<std::string_view> found;
+  while (const auto item = take_item(list)) {
+    if (item->key == key) found = item->value;
   }
   return found;
 }

@@ -18,8 +18,15 @@ std::optional<std::int64_t> parse_number(std::string_view text) noexcept;
 /// 1024). nullopt for anything else, also negative and too large ones.
 std::optional<std::uint64_t> parse_bytes(std::string_view text) noexcept;
 
-/// The value of `key` in a list such as TUCO_DEBUG=schedtrace=1000,scheddetail=1; of several the last.
-/// A key without '=' has the empty value.
+/// One item of a list such as TUCO_DEBUG=schedtrace=1000,scheddetail=1. Without '=' the value is empty.
+struct list_item {
+  std::string_view key, value;
+};
+
+/// Takes the first item off `list`; empty ones are passed over. nullopt: none is left.
+std::optional<list_item> take_item(std::string_view& list) noexcept;
+
+/// The value of `key` in such a list; of several the last.
 std::optional<std::string_view> list_option(std::string_view list, std::string_view key) noexcept;
 
 /// True when TUCO_DEBUG holds `key` with a value other than 0.

@@ -56,6 +56,15 @@ TEST(EnvTest, OptionsOfAListAreFoundByTheirWholeName) {
   EXPECT_EQ(list_option("", "x"), std::nullopt);
 }
 
+TEST(EnvTest, ItemsOfAListAreTakenOneByOne) {
+  std::string_view list = ",a=1,,b,c=d=e,";
+  std::string taken;
+  while (const auto item = take_item(list)) {
+    taken.append(item->key).append(":").append(item->value).append(" ");
+  }
+  EXPECT_EQ(taken, "a:1 b: c:d=e ");
+}
+
 TEST(EnvTest, DebugOptionsAreOnUnlessZero) {
   ::setenv("TUCO_DEBUG", "a=1,b=0,c", 1);
   EXPECT_TRUE(debug_option("a"));

@@ -26,9 +26,29 @@ std::optional<int> processors_from(const char* name) noexcept {
   return static_cast<int>(std::min<std::int64_t>(*number, sched::max_processors));
 }
 
+// Every key that some layer asks for (docs/guide/settings.md explains them). Kept in one place only to
+// name the others: a misspelt one would do nothing, and nobody would see why.
+constexpr std::string_view debug_keys[] = {"dumplimit",      "names",       "noguardinstall", "nomembarrier",
+                                           "notsc",          "scheddetail", "schedtrace",     "waits"};
+constexpr std::string_view traceback_levels[] = {"", "none", "single", "all", "system", "crash", "0", "1", "2"};
+
+void complain_of_unknown_words() noexcept {
+  std::string_view list = os::get_env("TUCO_DEBUG").value_or("");
+  while (const auto item = os::take_item(list)) {
+    if (std::ranges::find(debug_keys, item->key) == std::end(debug_keys)) {
+      complain("TUCO_DEBUG", item->key, "an option of this version");
+    }
+  }
+  const std::string_view level = os::get_env("TUCO_TRACEBACK").value_or("");
+  if (std::ranges::find(traceback_levels, level) == std::end(traceback_levels)) {
+    complain("TUCO_TRACEBACK", level, "none, single, all, system or crash");
+  }
+}
+
 }  // namespace
 
 sched::start_options resolve_settings(const run_options& options) noexcept {
+  complain_of_unknown_words();
   sched::start_options out;
   std::optional<int> processors;
   if (options.procs > 0) processors = std::min(options.procs, sched::max_processors);

@@ -224,7 +224,7 @@ TEST_P(TracebackLevelTest, OfAFault) {
   EXPECT_EQ(e.dump.goroutines.size(), c.goroutines) << e.text;
 }
 
-// -- numbers of processors that make no sense
+// -- settings that make no sense
 
 struct setting {
   const char* name;
@@ -245,7 +245,14 @@ INSTANTIATE_TEST_SUITE_P(
                       setting{"TUCO_PROCS", "abc", "runtime: TUCO_PROCS=abc ignored: not a positive number\n"},
                       setting{"TUCO_PROCS", "99999999999999999999",
                               "runtime: TUCO_PROCS=99999999999999999999 ignored: not a positive number\n"},
-                      setting{"TUCO_PROCS", "99999", ""}));
+                      setting{"TUCO_PROCS", "99999", ""},
+                      setting{"TUCO_STACK_SIZE", "12", "runtime: TUCO_STACK_SIZE=12 ignored: not a size of at least 16K\n"},
+                      setting{"TUCO_TRACEBACK", "everything",
+                              "runtime: TUCO_TRACEBACK=everything ignored: not none, single, all, system or crash\n"},
+                      setting{"TUCO_DEBUG", "names=1,shedtrace=5",
+                              "runtime: TUCO_DEBUG=shedtrace ignored: not an option of this version\n"},
+                      setting{"TUCO_DEBUG", "schedtrace=x",
+                              "runtime: TUCO_DEBUG=schedtrace=x ignored: not a positive number of milliseconds\n"}));
 
 TEST_P(SettingTest, IsNamedAndTheProgramRuns) {
   const setting& s = GetParam();
