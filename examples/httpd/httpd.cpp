@@ -51,7 +51,7 @@ struct settings {
 /// @return Whether the program goes on; else `status` is its end.
 bool read_arguments(int argc, char** argv, settings& out, int& status) {
   status = 2;
-  for (int i = 1; i < argc; ++i) {
+  for (int i = 1; i < argc; i += 2) {
     const std::string_view option = argv[i];
     if (option == "--help" || option == "-h") {
       std::fputs(help, stdout);
@@ -80,7 +80,6 @@ bool read_arguments(int argc, char** argv, settings& out, int& status) {
       std::fprintf(stderr, "httpd: %s wants a value: see --help\n", argv[i]);
       return false;
     }
-    ++i;
   }
   return true;
 }

@@ -12,12 +12,15 @@
 #include "observe/unwinder.hpp"
 
 // Calls fn(arg) on another stack. From the switch to the return its return address is undefined,
-// as in the base frame of a goroutine. Local symbols: each source that includes this has its own.
+// as in the base frame of a goroutine. Weak: of all sources that include this one copy is taken, as
+// the inline functions below are.
 extern "C" void tuco_test_call_on(void* top, void (*fn)(void*), void* arg);
 extern "C" const char tuco_test_call_on_base[];
 #if defined(__x86_64__)
 asm(R"(
   .text
+  .weak tuco_test_call_on
+  .weak tuco_test_call_on_base
   .type tuco_test_call_on, @function
 tuco_test_call_on:
   .cfi_startproc
@@ -50,6 +53,8 @@ tuco_test_call_on_base:
 #else
 asm(R"(
   .text
+  .weak tuco_test_call_on
+  .weak tuco_test_call_on_base
   .type tuco_test_call_on, %function
 tuco_test_call_on:
   .cfi_startproc

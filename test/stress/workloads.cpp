@@ -506,7 +506,10 @@ void deadlines_and_closes(std::uint64_t pairs, tally& progress) {
   for (std::uint64_t u = 0; u < users; ++u) {
     all.go([&, u, random = new_random()]() mutable {
       for (std::uint64_t i = 0; i < share_of(pairs / 8, u, users) + 1; ++i) {
-        auto [near, far] = unix_conn::pair();
+        auto pair = unix_conn::pair();
+        // Not a structured binding: clang 14 does not let a lambda capture one.
+        unix_conn& near = pair.first;
+        unix_conn& far = pair.second;
         std::atomic<std::uint64_t> written{0};
         std::uint64_t read = 0;
         bool closed = false;
