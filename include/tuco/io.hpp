@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 /// @file tuco/io.hpp
-/// What all connections share: buffers, errors, deadlines, and `stream_conn`, the byte stream under
-/// tcp_conn and unix_conn.
+/// What all of net shares: buffers, errors, deadlines, `socket_handle`, the owner of a connection or a
+/// listener, and `stream_conn`, the byte stream under tcp_conn and unix_conn.
 ///
 ///                     nothing there /    peer has       deadline     close() by another
 ///                     no room            finished       passes       goroutine meanwhile
@@ -142,19 +142,59 @@ TUCO_API std::string error_text(const std::error_code& code);
 inline constexpr std::chrono::steady_clock::time_point no_deadline =
     std::chrono::steady_clock::time_point::max();
 
-// ------------------------------------------------------------------------------ stream_conn
+// ---------------------------------------------------------------------------- socket_handle
 
-/// An open byte stream in both directions. Made as tcp_conn or unix_conn.
-class TUCO_API stream_conn {
+/// Owns a connection or a listener: what the two have in common. Made as one of those.
+class TUCO_API socket_handle {
  public:
   using time_point = std::chrono::steady_clock::time_point;
 
-  /// No connection: every operation fails with net_errc::closed.
+  /// From `t` on, whatever would use the connection (of a listener: accept()) fails with
+  /// std::errc::timed_out, at once and without looking whether data is there, until the deadline is set
+  /// anew. Applies to calls that wait already. A moment in the past ends them; no_deadline takes a
+  /// deadline away. What it is of stays usable: set a new deadline and go on. Fails only with
+  /// net_errc::closed.
+  void set_deadline(time_point t);
+  void set_deadline(time_point t, std::error_code& ec) noexcept;
+
+  /// The own address, also after close(); an empty endpoint when there never was one. A unix path of
+  /// more than 26 bytes is known only while the socket is open.
+  [[nodiscard]] endpoint local_endpoint() const noexcept;
+
+  /// False before there is a socket, and from the moment that close() is called.
+  [[nodiscard]] bool is_open() const noexcept;
+
+  /// The descriptor, for options this class does not know; -1 when closed. It is non-blocking and
+  /// stays the object's. Somebody else's close() may make the number stale at any moment.
+  [[nodiscard]] int native_handle() const noexcept;
+
+  /// Closes: wakes every call that uses the socket (net_errc::closed), waits until they have left,
+  /// closes the descriptor. Data that was written is still delivered; connections that a listener has
+  /// not accepted are reset.
+  /// @return True for the one call that closed it.
+  bool close() noexcept;
+
+  /// Like close(), but keeps the descriptor open and hands it out: non-blocking, no longer known to
+  /// the poller, the caller's to close. -1 if there is none.
+  [[nodiscard]] int release() noexcept;
+
+ protected:
+  socket_handle() noexcept = default;
+  explicit socket_handle(io::net_fd* fd) noexcept : fd_(fd) {}
+  socket_handle(socket_handle&& other) noexcept : fd_(other.fd_) { other.fd_ = nullptr; }
+  socket_handle& operator=(socket_handle&& other) noexcept;
+  ~socket_handle();  // closes
+  io::net_fd* fd_ = nullptr;
+};
+
+// ------------------------------------------------------------------------------ stream_conn
+
+/// An open byte stream in both directions. Made as tcp_conn or unix_conn.
+class TUCO_API stream_conn : public socket_handle {
+ public:
+  /// No connection: every operation fails with net_errc::closed. Moving empties; destroying and
+  /// assigning close what was there.
   stream_conn() noexcept = default;
-  stream_conn(stream_conn&& other) noexcept : fd_(other.fd_) { other.fd_ = nullptr; }
-  stream_conn& operator=(stream_conn&& other) noexcept;
-  /// Closes.
-  ~stream_conn();
 
   /// Reads what is there, at least one byte, at most the buffer's size.
   /// @return Bytes read. 0: the peer has finished (or the buffer is empty).
@@ -191,41 +231,17 @@ class TUCO_API stream_conn {
   void shutdown_read();
   void shutdown_read(std::error_code& ec) noexcept;
 
-  /// From `t` on, reads (writes, both) fail with std::errc::timed_out, at once and without looking
-  /// whether data is there, until the deadline is set anew. Applies to calls that wait already. A
-  /// moment in the past ends them; no_deadline takes a deadline away. The connection stays usable: set
-  /// a new deadline and go on. Fails only with net_errc::closed.
-  void set_deadline(time_point t);
-  void set_deadline(time_point t, std::error_code& ec) noexcept;
+  /// As set_deadline(), which is both, of one direction.
   void set_read_deadline(time_point t);
   void set_read_deadline(time_point t, std::error_code& ec) noexcept;
   void set_write_deadline(time_point t);
   void set_write_deadline(time_point t, std::error_code& ec) noexcept;
 
-  /// The addresses, as they were when the connection was made; empty endpoints without a connection.
-  /// A unix path of more than 26 bytes is known only while the connection is open.
-  [[nodiscard]] endpoint local_endpoint() const noexcept;
+  /// The peer's address, as local_endpoint() the own one.
   [[nodiscard]] endpoint remote_endpoint() const noexcept;
 
-  /// False before there is a connection, and from the moment that close() is called.
-  [[nodiscard]] bool is_open() const noexcept;
-
-  /// The descriptor, for options this class does not know; -1 when closed. It is non-blocking and
-  /// stays the connection's. Somebody else's close() may make the number stale at any moment.
-  [[nodiscard]] int native_handle() const noexcept;
-
-  /// Closes: wakes every call that uses the connection (net_errc::closed), waits until they have
-  /// left, closes the descriptor. Data that was written is still delivered.
-  /// @return True for the one call that closed it.
-  bool close() noexcept;
-
-  /// Like close(), but keeps the descriptor open and hands it out: non-blocking, no longer known to
-  /// the poller, the caller's to close. -1 if there is none.
-  [[nodiscard]] int release() noexcept;
-
  protected:
-  explicit stream_conn(io::net_fd* fd) noexcept : fd_(fd) {}
-  io::net_fd* fd_ = nullptr;
+  explicit stream_conn(io::net_fd* fd) noexcept : socket_handle(fd) {}
 };
 
 }  // namespace tuco::inline v1

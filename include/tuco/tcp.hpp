@@ -68,15 +68,9 @@ class TUCO_API tcp_conn : public stream_conn {
 };
 
 /// Accepts TCP connections.
-class TUCO_API tcp_listener {
+class TUCO_API tcp_listener : public socket_handle {
  public:
-  using time_point = std::chrono::steady_clock::time_point;
-
   tcp_listener() noexcept = default;
-  tcp_listener(tcp_listener&& other) noexcept : fd_(other.fd_) { other.fd_ = nullptr; }
-  tcp_listener& operator=(tcp_listener&& other) noexcept;
-  /// Closes.
-  ~tcp_listener();
 
   /// Listens on "host:port"; port 0 lets the system choose (see local_endpoint()). An empty host is
   /// every address of this machine, IPv4 and IPv6. The address may be taken again right after an
@@ -102,21 +96,8 @@ class TUCO_API tcp_listener {
   tcp_conn accept();
   tcp_conn accept(std::error_code& ec) noexcept;
 
-  /// From `t` on accept() fails with std::errc::timed_out; as stream_conn::set_deadline().
-  void set_deadline(time_point t);
-  void set_deadline(time_point t, std::error_code& ec) noexcept;
-
-  /// Where it listens, also after close().
-  [[nodiscard]] endpoint local_endpoint() const noexcept;
-  [[nodiscard]] bool is_open() const noexcept;
-  [[nodiscard]] int native_handle() const noexcept;
-  /// As stream_conn's: wakes every accept(). Connections that nobody accepted are reset.
-  bool close() noexcept;
-  [[nodiscard]] int release() noexcept;
-
  private:
-  explicit tcp_listener(io::net_fd* fd) noexcept : fd_(fd) {}
-  io::net_fd* fd_ = nullptr;
+  explicit tcp_listener(io::net_fd* fd) noexcept : socket_handle(fd) {}
 };
 
 }  // namespace tuco::inline v1

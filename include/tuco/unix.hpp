@@ -52,15 +52,9 @@ class TUCO_API unix_conn : public stream_conn {
   using stream_conn::stream_conn;
 };
 
-class TUCO_API unix_listener {
+class TUCO_API unix_listener : public socket_handle {
  public:
-  using time_point = std::chrono::steady_clock::time_point;
-
   unix_listener() noexcept = default;
-  unix_listener(unix_listener&& other) noexcept : fd_(other.fd_) { other.fd_ = nullptr; }
-  unix_listener& operator=(unix_listener&& other) noexcept;
-  /// Closes.
-  ~unix_listener();
 
   /// Listens on a path that must not exist yet. The path is removed again by close(), see
   /// set_unlink().
@@ -76,21 +70,12 @@ class TUCO_API unix_listener {
   /// As tcp_listener's.
   unix_conn accept();
   unix_conn accept(std::error_code& ec) noexcept;
-  void set_deadline(time_point t);
-  void set_deadline(time_point t, std::error_code& ec) noexcept;
 
   /// Whether close() removes the path. On after listen(), off after adopt().
   void set_unlink(bool on) noexcept;
 
-  [[nodiscard]] endpoint local_endpoint() const noexcept;
-  [[nodiscard]] bool is_open() const noexcept;
-  [[nodiscard]] int native_handle() const noexcept;
-  bool close() noexcept;
-  [[nodiscard]] int release() noexcept;
-
  private:
-  explicit unix_listener(io::net_fd* fd) noexcept : fd_(fd) {}
-  io::net_fd* fd_ = nullptr;
+  explicit unix_listener(io::net_fd* fd) noexcept : socket_handle(fd) {}
 };
 
 }  // namespace tuco::inline v1

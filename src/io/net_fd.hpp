@@ -7,6 +7,8 @@
 /// error_closed and error_deadline.
 /// **Thread safety.** All members, concurrently, while the owner keeps the object. `destroy` is the
 /// owner's alone.
+/// **Where.** net_fd.cpp: its life and its options; net_fd_wait.cpp, net_fd_transfer.cpp,
+/// net_fd_connect.cpp: what their names say.
 /// **Sections.** System calls are made outside of runtime sections: a send() from a file that is
 /// mapped may block on a disk, and the processor must be takeable then. Only waiting is inside.
 
@@ -31,6 +33,12 @@ inline constexpr int error_deadline = -100'002;
 std::error_code to_error_code(std::int64_t result) noexcept;
 
 enum class net_kind : std::uint8_t { tcp, tcp_listener, unix_stream, unix_listener };
+constexpr bool is_tcp(net_kind k) noexcept {
+  return k == net_kind::tcp || k == net_kind::tcp_listener;
+}
+constexpr bool is_listener(net_kind k) noexcept {
+  return k == net_kind::tcp_listener || k == net_kind::unix_listener;
+}
 
 class net_fd {
  public:
@@ -90,6 +98,8 @@ class net_fd {
   net_fd(int descriptor, net_kind kind, poll::poll_descriptor* record) noexcept;
   ~net_fd() = default;
 
+  using ask_kernel = int (*)(int descriptor, void* address, socklen_t* size) noexcept;
+  endpoint address(const short_address& kept, ask_kernel ask) noexcept;
   int check(direction d) noexcept;
   int wait(direction d) noexcept;
   int wait_parked(direction d, sched::goroutine* self) noexcept;

@@ -4,39 +4,76 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <climits>
+#include <string>
 
+#include "io/net_error.hpp"
 #include "os/clock.hpp"
 #include "sched/park.hpp"
 
 namespace tuco::inline v1::io {
 
-int adopt(int descriptor, int family, bool listening, net_kind kind, net_fd*& out) noexcept {
+namespace {
+
+int check_kind(int descriptor, net_kind kind) noexcept {
   const int type = os::get_option(descriptor, SOL_SOCKET, SO_TYPE);
   if (type < 0) return type;
   const int domain = os::get_option(descriptor, SOL_SOCKET, SO_DOMAIN);
   if (domain < 0) return domain;
   const bool right_family =
-      family == AF_UNSPEC ? domain == AF_INET || domain == AF_INET6 : domain == family;
+      is_tcp(kind) ? domain == AF_INET || domain == AF_INET6 : domain == AF_UNIX;
   if (type != SOCK_STREAM || !right_family) return -EPROTOTYPE;
   const int accepts = os::get_option(descriptor, SOL_SOCKET, SO_ACCEPTCONN);
   if (accepts < 0) return accepts;
-  if ((accepts != 0) != listening) return -EINVAL;
-  if (const int error = os::set_nonblocking(descriptor); error < 0) return error;
-  return net_fd::open(descriptor, kind, nullptr, out);
+  return (accepts != 0) == is_listener(kind) ? 0 : -EINVAL;
 }
 
-net_fd* accept(net_fd* listener, net_kind kind, int& error) noexcept {
-  error = error_closed;
+}  // namespace
+
+int start_listening(scoped_descriptor& socket, int backlog, net_kind kind, net_fd*& out) noexcept {
+  // The kernel cuts the number down to net.core.somaxconn.
+  int error = os::socket_listen(socket.get(), backlog <= 0 ? INT_MAX : backlog);
+  if (error == 0) error = net_fd::open(socket.get(), kind, nullptr, out);
+  if (error == 0) socket.taken();
+  return error;
+}
+
+net_fd* adopt(int descriptor, net_kind kind, std::error_code& ec) noexcept {
+  net_fd* fd = nullptr;
+  int error = check_kind(descriptor, kind);
+  if (error == 0) error = os::set_nonblocking(descriptor);
+  if (error == 0) error = net_fd::open(descriptor, kind, nullptr, fd);
+  ec = to_error_code(error);
+  return fd;
+}
+
+net_fd* adopt(int descriptor, net_kind kind) {
+  std::error_code ec;
+  net_fd* const fd = adopt(descriptor, kind, ec);
+  throw_if(ec, "adopt",
+           (is_tcp(kind) ? "tcp descriptor " : "unix descriptor ") + std::to_string(descriptor));
+  return fd;
+}
+
+net_fd* accept(net_fd* listener, net_kind kind, std::error_code& ec) noexcept {
+  ec = net_errc::closed;
   if (listener == nullptr) return nullptr;
   endpoint peer;
-  const int descriptor = listener->accept(peer);
-  if (descriptor < 0) {
-    error = descriptor;
-    return nullptr;
-  }
   net_fd* fd = nullptr;
-  error = net_fd::open(descriptor, kind, &peer, fd);
-  if (error < 0) os::close_descriptor(descriptor);
+  const int descriptor = listener->accept(peer);
+  int error = descriptor;
+  if (descriptor >= 0) {
+    error = net_fd::open(descriptor, kind, &peer, fd);
+    if (error < 0) os::close_descriptor(descriptor);
+  }
+  ec = to_error_code(error);
+  return fd;
+}
+
+net_fd* accept(net_fd* listener, net_kind kind) {
+  std::error_code ec;
+  net_fd* const fd = accept(listener, kind, ec);
+  throw_if(ec, "accept", listener);
   return fd;
 }
 

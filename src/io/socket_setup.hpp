@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <system_error>
 
 #include <tuco/resolve.hpp>
 
@@ -28,13 +29,21 @@ class scoped_descriptor {
   int descriptor_;
 };
 
-/// Takes over a stream socket of `family` (AF_UNSPEC: IPv4 or IPv6).
-/// @param listening  what it must be
-/// @return 0, -ENOTSOCK, -EPROTOTYPE (not a stream, or not of the family), -EINVAL (listening or not)
-int adopt(int descriptor, int family, bool listening, net_kind kind, net_fd*& out) noexcept;
+/// Makes a bound socket listen and takes it over. @param backlog  not above 0: all the system allows
+int start_listening(scoped_descriptor& socket, int backlog, net_kind kind, net_fd*& out) noexcept;
 
-/// accept() and registration.
-net_fd* accept(net_fd* listener, net_kind kind, int& error) noexcept;
+/// Takes over a stream socket that must be what `kind` says.
+/// @param ec  not_a_socket; EPROTOTYPE (not a stream, or of another family); invalid_argument
+///            (listening or not)
+/// @return Null on failure: then it stays the caller's.
+net_fd* adopt(int descriptor, net_kind kind, std::error_code& ec) noexcept;
+/// @throws net_error
+net_fd* adopt(int descriptor, net_kind kind);
+
+/// accept() and registration. @param listener  null: closed. @return Null on failure.
+net_fd* accept(net_fd* listener, net_kind kind, std::error_code& ec) noexcept;
+/// @throws net_error
+net_fd* accept(net_fd* listener, net_kind kind);
 
 /// Lets `ns` pass on a goroutine or a thread, until `deadline_ns` at most.
 /// @return False when the deadline came first.

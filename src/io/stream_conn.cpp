@@ -14,19 +14,6 @@ using io::throw_if;
 using io::to_error_code;
 using io::to_ns;
 
-stream_conn& stream_conn::operator=(stream_conn&& other) noexcept {
-  if (this != &other) {
-    if (fd_ != nullptr) io::net_fd::destroy(fd_);
-    fd_ = other.fd_;
-    other.fd_ = nullptr;
-  }
-  return *this;
-}
-
-stream_conn::~stream_conn() {
-  if (fd_ != nullptr) io::net_fd::destroy(fd_);
-}
-
 std::size_t stream_conn::read_some(mutable_buffer buffer, std::error_code& ec) noexcept {
   const ssize_t n = fd_ == nullptr ? io::error_closed : fd_->read_some(buffer.data, buffer.size);
   ec = to_error_code(n);
@@ -120,16 +107,6 @@ void stream_conn::shutdown_read() {
   throw_if(ec, "shutdown", fd_);
 }
 
-void stream_conn::set_deadline(time_point t, std::error_code& ec) noexcept {
-  ec = to_error_code(fd_ == nullptr ? io::error_closed : fd_->set_deadline(true, true, to_ns(t)));
-}
-
-void stream_conn::set_deadline(time_point t) {
-  std::error_code ec;
-  set_deadline(t, ec);
-  throw_if(ec, "set", fd_);
-}
-
 void stream_conn::set_read_deadline(time_point t, std::error_code& ec) noexcept {
   ec = to_error_code(fd_ == nullptr ? io::error_closed : fd_->set_deadline(true, false, to_ns(t)));
 }
@@ -150,17 +127,8 @@ void stream_conn::set_write_deadline(time_point t) {
   throw_if(ec, "set", fd_);
 }
 
-endpoint stream_conn::local_endpoint() const noexcept {
-  return fd_ == nullptr ? endpoint() : fd_->local();
-}
-
 endpoint stream_conn::remote_endpoint() const noexcept {
   return fd_ == nullptr ? endpoint() : fd_->remote();
 }
-
-bool stream_conn::is_open() const noexcept { return fd_ != nullptr && fd_->is_open(); }
-int stream_conn::native_handle() const noexcept { return fd_ == nullptr ? -1 : fd_->descriptor(); }
-bool stream_conn::close() noexcept { return fd_ != nullptr && fd_->close(); }
-int stream_conn::release() noexcept { return fd_ == nullptr ? -1 : fd_->release(); }
 
 }  // namespace tuco::inline v1

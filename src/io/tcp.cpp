@@ -109,15 +109,25 @@ std::int64_t share_of(std::int64_t deadline_ns, std::size_t addresses_left) noex
   return now + share;
 }
 
-int connect_any(const std::vector<endpoint>& addresses, std::int64_t deadline_ns, net_fd*& out,
-                endpoint& tried) noexcept {
-  int error = -EINVAL;
-  for (std::size_t i = 0; i < addresses.size(); ++i) {
-    tried = addresses[i];
-    error = connect(tried, share_of(deadline_ns, addresses.size() - i), out);
-    if (error == 0) return 0;
+/// @param subject  of an error: what it is about
+net_fd* dial_address(std::string_view address, std::int64_t deadline_ns, std::string& subject,
+                     std::error_code& ec) {
+  std::string_view host;
+  std::string_view service;
+  subject = "tcp " + std::string(address);
+  ec = net_errc::bad_address;
+  if (!io::split_address(address, host, service)) return nullptr;
+  const std::vector<endpoint> addresses = resolve(host, service, ec);
+  if (ec) {
+    subject = "tcp: lookup " + std::string(address);
+    return nullptr;
   }
-  return error;
+  net_fd* fd = nullptr;
+  for (std::size_t i = 0; i < addresses.size() && fd == nullptr; ++i) {
+    subject = "tcp " + addresses[i].to_string();
+    ec = to_error_code(connect(addresses[i], share_of(deadline_ns, addresses.size() - i), fd));
+  }
+  return fd;
 }
 
 int listen_on(const endpoint& local, int backlog, net_fd*& out) noexcept {
@@ -134,12 +144,7 @@ int listen_on(const endpoint& local, int backlog, net_fd*& out) noexcept {
   if (const int error = os::socket_bind(socket.get(), local.data(), local.size()); error < 0) {
     return error;
   }
-  // The kernel cuts the number down to net.core.somaxconn.
-  const int error = os::socket_listen(socket.get(), backlog <= 0 ? INT_MAX : backlog);
-  if (error < 0) return error;
-  const int opened = net_fd::open(socket.get(), net_kind::tcp_listener, nullptr, out);
-  if (opened == 0) socket.taken();
-  return opened;
+  return io::start_listening(socket, backlog, net_kind::tcp_listener, out);
 }
 
 bool is_without_ipv6(int error) noexcept {
@@ -169,16 +174,8 @@ tcp_conn tcp_conn::dial(const endpoint& remote, time_point deadline) {
 }
 
 tcp_conn tcp_conn::dial(std::string_view address, time_point deadline, std::error_code& ec) {
-  std::string_view host;
-  std::string_view service;
-  ec = net_errc::bad_address;
-  if (!io::split_address(address, host, service)) return {};
-  const std::vector<endpoint> addresses = resolve(host, service, ec);
-  if (ec) return {};
-  net_fd* fd = nullptr;
-  endpoint tried;
-  ec = to_error_code(connect_any(addresses, to_ns(deadline), fd, tried));
-  return tcp_conn(fd);
+  std::string subject;
+  return tcp_conn(dial_address(address, to_ns(deadline), subject, ec));
 }
 
 tcp_conn tcp_conn::dial(std::string_view address, std::error_code& ec) {
@@ -186,31 +183,18 @@ tcp_conn tcp_conn::dial(std::string_view address, std::error_code& ec) {
 }
 
 tcp_conn tcp_conn::dial(std::string_view address, time_point deadline) {
-  std::string_view host;
-  std::string_view service;
   std::error_code ec;
-  if (!io::split_address(address, host, service)) ec = net_errc::bad_address;
-  throw_if(ec, "dial", "tcp " + std::string(address));
-  const std::vector<endpoint> addresses = resolve(host, service, ec);
-  throw_if(ec, "dial", "tcp: lookup " + std::string(address));
-  net_fd* fd = nullptr;
-  endpoint tried;
-  ec = to_error_code(connect_any(addresses, to_ns(deadline), fd, tried));
-  throw_if(ec, "dial", "tcp " + tried.to_string());
+  std::string subject;
+  net_fd* const fd = dial_address(address, to_ns(deadline), subject, ec);
+  throw_if(ec, "dial", subject);
   return tcp_conn(fd);
 }
 
 tcp_conn tcp_conn::adopt(int descriptor, std::error_code& ec) noexcept {
-  net_fd* fd = nullptr;
-  ec = to_error_code(io::adopt(descriptor, AF_UNSPEC, false, net_kind::tcp, fd));
-  return tcp_conn(fd);
+  return tcp_conn(io::adopt(descriptor, net_kind::tcp, ec));
 }
-
 tcp_conn tcp_conn::adopt(int descriptor) {
-  std::error_code ec;
-  tcp_conn conn = adopt(descriptor, ec);
-  throw_if(ec, "adopt", "tcp descriptor " + std::to_string(descriptor));
-  return conn;
+  return tcp_conn(io::adopt(descriptor, net_kind::tcp));
 }
 
 void tcp_conn::set_no_delay(bool on, std::error_code& ec) noexcept {
@@ -263,19 +247,6 @@ void tcp_conn::set_linger(std::chrono::seconds s) {
 
 // ------------------------------------------------------------------------------ tcp_listener
 
-tcp_listener& tcp_listener::operator=(tcp_listener&& other) noexcept {
-  if (this != &other) {
-    if (fd_ != nullptr) net_fd::destroy(fd_);
-    fd_ = other.fd_;
-    other.fd_ = nullptr;
-  }
-  return *this;
-}
-
-tcp_listener::~tcp_listener() {
-  if (fd_ != nullptr) net_fd::destroy(fd_);
-}
-
 tcp_listener tcp_listener::listen(const endpoint& local, int backlog,
                                   std::error_code& ec) noexcept {
   net_fd* fd = nullptr;
@@ -318,51 +289,15 @@ tcp_listener tcp_listener::listen(std::string_view address, int backlog) {
 }
 
 tcp_listener tcp_listener::adopt(int descriptor, std::error_code& ec) noexcept {
-  net_fd* fd = nullptr;
-  ec = to_error_code(io::adopt(descriptor, AF_UNSPEC, true, net_kind::tcp_listener, fd));
-  return tcp_listener(fd);
+  return tcp_listener(io::adopt(descriptor, net_kind::tcp_listener, ec));
 }
-
 tcp_listener tcp_listener::adopt(int descriptor) {
-  std::error_code ec;
-  tcp_listener listener = adopt(descriptor, ec);
-  throw_if(ec, "adopt", "tcp descriptor " + std::to_string(descriptor));
-  return listener;
+  return tcp_listener(io::adopt(descriptor, net_kind::tcp_listener));
 }
 
 tcp_conn tcp_listener::accept(std::error_code& ec) noexcept {
-  int error = 0;
-  net_fd* fd = io::accept(fd_, net_kind::tcp, error);
-  ec = to_error_code(error);
-  return tcp_conn(fd);
+  return tcp_conn(io::accept(fd_, net_kind::tcp, ec));
 }
-
-tcp_conn tcp_listener::accept() {
-  std::error_code ec;
-  tcp_conn conn = accept(ec);
-  throw_if(ec, "accept", fd_);
-  return conn;
-}
-
-void tcp_listener::set_deadline(time_point t, std::error_code& ec) noexcept {
-  ec = to_error_code(fd_ == nullptr ? io::error_closed : fd_->set_deadline(true, false, to_ns(t)));
-}
-
-void tcp_listener::set_deadline(time_point t) {
-  std::error_code ec;
-  set_deadline(t, ec);
-  throw_if(ec, "set", fd_);
-}
-
-endpoint tcp_listener::local_endpoint() const noexcept {
-  return fd_ == nullptr ? endpoint() : fd_->local();
-}
-
-bool tcp_listener::is_open() const noexcept { return fd_ != nullptr && fd_->is_open(); }
-int tcp_listener::native_handle() const noexcept {
-  return fd_ == nullptr ? -1 : fd_->descriptor();
-}
-bool tcp_listener::close() noexcept { return fd_ != nullptr && fd_->close(); }
-int tcp_listener::release() noexcept { return fd_ == nullptr ? -1 : fd_->release(); }
+tcp_conn tcp_listener::accept() { return tcp_conn(io::accept(fd_, net_kind::tcp)); }
 
 }  // namespace tuco::inline v1

@@ -48,11 +48,8 @@ int listen_on(const endpoint& local, int backlog, net_fd*& out) noexcept {
   if (const int error = os::socket_bind(socket.get(), local.data(), local.size()); error < 0) {
     return error;
   }
-  int error = os::socket_listen(socket.get(), backlog <= 0 ? INT_MAX : backlog);
-  if (error == 0) error = net_fd::open(socket.get(), net_kind::unix_listener, nullptr, out);
-  if (error == 0) {
-    socket.taken();
-  } else {
+  const int error = io::start_listening(socket, backlog, net_kind::unix_listener, out);
+  if (error < 0) {
     // bind() has made the name.
     const auto* name = reinterpret_cast<const sockaddr_un*>(local.data());
     if (name->sun_path[0] != 0) os::remove_name(name->sun_path);
@@ -116,16 +113,10 @@ std::pair<unix_conn, unix_conn> unix_conn::pair() {
 }
 
 unix_conn unix_conn::adopt(int descriptor, std::error_code& ec) noexcept {
-  net_fd* fd = nullptr;
-  ec = to_error_code(io::adopt(descriptor, AF_UNIX, false, net_kind::unix_stream, fd));
-  return unix_conn(fd);
+  return unix_conn(io::adopt(descriptor, net_kind::unix_stream, ec));
 }
-
 unix_conn unix_conn::adopt(int descriptor) {
-  std::error_code ec;
-  unix_conn conn = adopt(descriptor, ec);
-  throw_if(ec, "adopt", "unix descriptor " + std::to_string(descriptor));
-  return conn;
+  return unix_conn(io::adopt(descriptor, net_kind::unix_stream));
 }
 
 unix_conn::credentials unix_conn::peer_credentials(std::error_code& ec) const noexcept {
@@ -146,19 +137,6 @@ unix_conn::credentials unix_conn::peer_credentials() const {
 }
 
 // ----------------------------------------------------------------------------- unix_listener
-
-unix_listener& unix_listener::operator=(unix_listener&& other) noexcept {
-  if (this != &other) {
-    if (fd_ != nullptr) net_fd::destroy(fd_);
-    fd_ = other.fd_;
-    other.fd_ = nullptr;
-  }
-  return *this;
-}
-
-unix_listener::~unix_listener() {
-  if (fd_ != nullptr) net_fd::destroy(fd_);
-}
 
 unix_listener unix_listener::listen(std::string_view path, int backlog,
                                     std::error_code& ec) noexcept {
@@ -182,56 +160,19 @@ unix_listener unix_listener::listen(std::string_view path, int backlog) {
 }
 
 unix_listener unix_listener::adopt(int descriptor, std::error_code& ec) noexcept {
-  net_fd* fd = nullptr;
-  ec = to_error_code(io::adopt(descriptor, AF_UNIX, true, net_kind::unix_listener, fd));
-  return unix_listener(fd);
+  return unix_listener(io::adopt(descriptor, net_kind::unix_listener, ec));
 }
-
 unix_listener unix_listener::adopt(int descriptor) {
-  std::error_code ec;
-  unix_listener listener = adopt(descriptor, ec);
-  throw_if(ec, "adopt", "unix descriptor " + std::to_string(descriptor));
-  return listener;
+  return unix_listener(io::adopt(descriptor, net_kind::unix_listener));
 }
 
 unix_conn unix_listener::accept(std::error_code& ec) noexcept {
-  int error = 0;
-  net_fd* fd = io::accept(fd_, net_kind::unix_stream, error);
-  ec = to_error_code(error);
-  return unix_conn(fd);
+  return unix_conn(io::accept(fd_, net_kind::unix_stream, ec));
 }
-
-unix_conn unix_listener::accept() {
-  std::error_code ec;
-  unix_conn conn = accept(ec);
-  throw_if(ec, "accept", fd_);
-  return conn;
-}
-
-void unix_listener::set_deadline(time_point t, std::error_code& ec) noexcept {
-  ec = to_error_code(fd_ == nullptr ? io::error_closed : fd_->set_deadline(true, false, to_ns(t)));
-}
-
-void unix_listener::set_deadline(time_point t) {
-  std::error_code ec;
-  set_deadline(t, ec);
-  throw_if(ec, "set", fd_);
-}
-
-endpoint unix_listener::local_endpoint() const noexcept {
-  return fd_ == nullptr ? endpoint() : fd_->local();
-}
-
-bool unix_listener::is_open() const noexcept { return fd_ != nullptr && fd_->is_open(); }
-int unix_listener::native_handle() const noexcept {
-  return fd_ == nullptr ? -1 : fd_->descriptor();
-}
+unix_conn unix_listener::accept() { return unix_conn(io::accept(fd_, net_kind::unix_stream)); }
 
 void unix_listener::set_unlink(bool on) noexcept {
   if (fd_ != nullptr) fd_->set_unlink(on);
 }
-
-bool unix_listener::close() noexcept { return fd_ != nullptr && fd_->close(); }
-int unix_listener::release() noexcept { return fd_ == nullptr ? -1 : fd_->release(); }
 
 }  // namespace tuco::inline v1
