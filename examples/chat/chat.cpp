@@ -9,9 +9,9 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -52,7 +52,7 @@ class line_reader {
 };
 
 struct member {
-  std::string name;
+  std::string name;  // empty at first; changes under the room's lock
   tuco::tcp_conn& conn;
   tuco::chan<std::string> queue{64};
   bool slow = false;
@@ -60,17 +60,25 @@ struct member {
 
 class room {
  public:
-  /// @return False: somebody has that name, or the room is closed.
-  bool enter(member& m) {
+  void arrive(member& m) {
     const std::scoped_lock held(lock_);
-    if (closed_ || !members_.emplace(m.name, &m).second) return false;
-    say("* " + m.name + " joins, " + std::to_string(members_.size()) + " are here");
+    here_.insert(&m);
+    if (closed_) m.conn.set_read_deadline(steady_clock::now());
+  }
+  /// @return False: somebody has that name.
+  bool enter(member& m, const std::string& name) {
+    const std::scoped_lock held(lock_);
+    const auto named = [&](const member* other) { return other->name == name; };
+    if (std::any_of(here_.begin(), here_.end(), named)) return false;
+    m.name = name;
+    const auto members = std::count_if(here_.begin(), here_.end(), is_member);
+    say("* " + name + " joins, " + std::to_string(members) + " are here");
     return true;
   }
   void leave(member& m) {
     const std::scoped_lock held(lock_);
-    members_.erase(m.name);
-    say("* " + m.name + (m.slow ? " is dropped: too slow a reader" : " leaves"));
+    here_.erase(&m);
+    if (is_member(&m)) say("* " + m.name + (m.slow ? " is dropped: too slow a reader" : " leaves"));
   }
   void hear(const member& from, std::string_view line) {
     const std::scoped_lock held(lock_);
@@ -80,20 +88,21 @@ class room {
     const std::scoped_lock held(lock_);
     say("* the room is closed");
     closed_ = true;
-    for (const auto& [name, m] : members_) m->conn.set_read_deadline(steady_clock::now());
+    for (member* m : here_) m->conn.set_read_deadline(steady_clock::now());
   }
 
  private:
+  static bool is_member(const member* m) { return !m->name.empty(); }
   void say(const std::string& line) {
-    for (const auto& [name, m] : members_) {
-      if (m->slow || m->queue.try_send(line + "\n") == tuco::chan_status::ok) continue;
+    for (member* m : here_) {
+      if (!is_member(m) || m->slow || m->queue.try_send(line + "\n") == tuco::chan_status::ok) continue;
       m->slow = true;
       m->conn.set_deadline(steady_clock::now());  // ends what both of its goroutines wait for
     }
   }
 
   tuco::mutex lock_;
-  std::map<std::string, member*> members_;
+  std::set<member*> here_;  // also those who have not said their name yet
   bool closed_ = false;
 };
 
@@ -116,18 +125,18 @@ void attend(room& here, tuco::tcp_conn conn) {
     writer.done();
   });
 
+  here.arrive(self);
   bool entered = false;
-  do {
+  while (!entered) {
     self.queue.send("your name, please (up to 20 letters, not taken):\n");
     const auto name = lines.next();
     if (!name) break;
-    self.name = *name;
-    entered = is_name(*name) && here.enter(self);
-  } while (!entered);
+    entered = is_name(*name) && here.enter(self, *name);
+  }
   if (entered) {
     while (const auto line = lines.next()) here.hear(self, *line);
-    here.leave(self);
   }
+  here.leave(self);
 
   self.queue.close();
   if (!self.slow) conn.set_write_deadline(steady_clock::now() + 1s);  // for what is still in the queue

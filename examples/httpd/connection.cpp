@@ -15,7 +15,7 @@ namespace httpd {
 using std::chrono::steady_clock;
 
 connection::connection(server& owner, tuco::tcp_conn conn)
-    : owner_(owner), conn_(std::move(conn)), in_(conn_), out_(conn_) {
+    : owner_(owner), conn_(std::move(conn)), in_(conn_), out_(conn_, owner.time().write) {
   owner_.enter(*this);
 }
 

@@ -4,8 +4,10 @@
 #include <sys/resource.h>
 
 #include <charconv>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <string>
@@ -28,6 +30,9 @@ constexpr char help[] =
                         "..", %2e%2e or symbolic links.
   --idle-timeout S      seconds that a connection may wait for its next request (60)
   --header-timeout S    seconds that the head of a request may take to arrive (10)
+  --body-timeout S      seconds from there that its body may take (30)
+  --write-timeout S     seconds that a client may take to read half a MiB (30)
+  --drain-timeout S     seconds that SIGTERM leaves for answers (5)
   --help                this
 
 Files: GET and HEAD, ranges, If-None-Match, If-Modified-Since, index.html or a listing for folders.
@@ -36,7 +41,8 @@ Load:  /fanout?n=N     N goroutines (1 to 100000) answer over a channel
        /burn?ms=MS     spins on the CPU without a call of the runtime
        /block?ms=MS    blocks its thread in the kernel
 
-SIGTERM or SIGINT: answers what has arrived, for at most 5 seconds, and ends with status 0.
+SIGTERM or SIGINT: answers what has arrived, for at most 5 seconds, and ends with status 0; a second one
+ends it at once.
 SIGQUIT: what every goroutine does, on stderr; goes on.
 
   httpd --root /usr/share/doc &  curl -i http://127.0.0.1:8080/
@@ -46,6 +52,7 @@ struct settings {
   std::string listen = "127.0.0.1:8080";
   std::string root = ".";
   httpd::server::limits time;
+  std::chrono::milliseconds drain{5'000};
 };
 
 /// @return Whether the program goes on; else `status` is its end.
@@ -72,6 +79,9 @@ bool read_arguments(int argc, char** argv, settings& out, int& status) {
     else if (option == "--root" && good) out.root = value;
     else if (option == "--idle-timeout") good = seconds(out.time.idle);
     else if (option == "--header-timeout") good = seconds(out.time.head);
+    else if (option == "--body-timeout") good = seconds(out.time.body);
+    else if (option == "--write-timeout") good = seconds(out.time.write);
+    else if (option == "--drain-timeout") good = seconds(out.drain);
     else if (option != "--listen" && option != "--root") {
       std::fprintf(stderr, "httpd: unknown option '%s' (--help)\n", argv[i]);
       return false;
@@ -119,10 +129,12 @@ int main(int argc, char** argv) {
         int signal = 0;
         sigwait(&leave, &signal);  // blocks its thread, and nobody else
         server.stop();
+        sigwait(&leave, &signal);
+        std::_Exit(128 + signal);
       });
       server.accept_all();
-      if (!server.drain(std::chrono::seconds(5))) {
-        std::fputs("httpd: some requests had no answer after 5 s\n", stderr);
+      if (!server.drain(chosen.drain)) {
+        std::fputs("httpd: some requests had no answer in time\n", stderr);
       }
       return 0;
     } catch (const std::exception& e) {

@@ -44,8 +44,8 @@ std::string list_folder(file folder, std::string_view path) {
   std::sort(names.begin(), names.end());
 
   const std::string title = escape(path);
-  std::string page = "<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"><title>" + title + "</title></head>\n<body><h1>" +
-                     title + "</h1>\n<ul>\n";
+  std::string page = "<!DOCTYPE html>\n<html><head><meta charset=\"utf-8\"><title>" + title +
+                     "</title></head>\n<body><h1>" + title + "</h1>\n<ul>\n";
   if (path != "/") page += "<li><a href=\"../\">../</a></li>\n";
   for (const std::string& name : names) {
     page += "<li><a href=\"./" + encode(name) + "\">" + escape(name) + "</a></li>\n";

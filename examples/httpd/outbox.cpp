@@ -8,7 +8,7 @@
 namespace httpd {
 
 bool outbox::begin_portion(std::error_code& ec) {
-  connection_.set_write_deadline(std::chrono::steady_clock::now() + patience, ec);
+  connection_.set_write_deadline(std::chrono::steady_clock::now() + patience_, ec);
   return !ec;
 }
 

@@ -15,7 +15,9 @@ namespace httpd {
 
 class outbox {
  public:
-  explicit outbox(tuco::tcp_conn& connection) noexcept : connection_(connection) {}
+  /// @param patience  how long a reader may take for a portion
+  outbox(tuco::tcp_conn& connection, std::chrono::milliseconds patience) noexcept
+      : connection_(connection), patience_(patience) {}
 
   /// To be appended to; no more than a few KiB between two calls of settle().
   [[nodiscard]] std::string& text() noexcept { return text_; }
@@ -39,13 +41,12 @@ class outbox {
 
  private:
   static constexpr std::size_t plenty = 64 << 10;
-  /// A reader may take this long for this much.
-  static constexpr auto patience = std::chrono::seconds(30);
   static constexpr std::uint64_t portion = 512 << 10;
 
   bool begin_portion(std::error_code& ec);
 
   tuco::tcp_conn& connection_;
+  const std::chrono::milliseconds patience_;
   std::string text_;
   bool open_ = true;
 };

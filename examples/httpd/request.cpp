@@ -20,14 +20,15 @@ bool is_host_character(char c) noexcept {
          others.find(c) != others.npos;
 }
 
-// `HTTP/2.0` is a version that we do not speak, `HTTP/x` and `HTP/1.1` are not versions: Beast calls
-// all of them bad. `input` begins with the request line.
+// `HTTP/2.0` is a version that we do not speak, `HTTP/x` and `HTP/1.1` are not versions, and behind
+// `HTTP/1.1` may stand something else than the end of the line: Beast calls all of it a bad version. `input`
+// begins with the request line.
 bool names_another_version(std::string_view input) noexcept {
   const std::string_view line = input.substr(0, input.find('\r'));
   const std::string_view version = line.substr(line.rfind(' ') + 1);
   const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
   return version.size() == 8 && version.starts_with("HTTP/") && is_digit(version[5]) && version[6] == '.' &&
-         is_digit(version[7]);
+         is_digit(version[7]) && version != "HTTP/1.0" && version != "HTTP/1.1";
 }
 
 }  // namespace

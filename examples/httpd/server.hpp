@@ -21,6 +21,7 @@ class server {
     std::chrono::milliseconds idle{60'000};  ///< until the next request begins
     std::chrono::milliseconds head{10'000};  ///< from its first byte to the end of its head
     std::chrono::milliseconds body{30'000};  ///< from there to its end
+    std::chrono::milliseconds write{30'000};  ///< for a portion of an answer, see outbox
   };
 
   server(tuco::tcp_listener listener, const std::string& root, limits time)

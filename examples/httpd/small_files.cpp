@@ -59,7 +59,8 @@ std::shared_ptr<const small_files::entry> small_files::find(int folder, const st
   return unchanged ? found : nullptr;
 }
 
-std::shared_ptr<const small_files::entry> small_files::keep(int file, const std::string& path, const struct stat& status) {
+std::shared_ptr<const small_files::entry> small_files::keep(int file, const std::string& path,
+                                                            const struct stat& status) {
   constexpr std::time_t settled = 2;
   if (static_cast<std::uint64_t>(status.st_size) > largest || std::time(nullptr) - status.st_ctim.tv_sec <= settled) {
     return nullptr;

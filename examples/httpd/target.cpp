@@ -96,7 +96,8 @@ std::string encode(std::string_view path) {
   constexpr std::string_view digits = "0123456789ABCDEF";
   std::string out;
   for (const char c : path) {
-    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || harmless.find(c) != harmless.npos) {
+    if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+        harmless.find(c) != harmless.npos) {
       out.push_back(c);
     } else {
       const auto byte = static_cast<unsigned char>(c);

@@ -3,6 +3,7 @@
 
 #include <tuco/resolve.hpp>
 
+#include <algorithm>
 #include <charconv>
 
 #include "io/net_error.hpp"
@@ -21,12 +22,24 @@ std::error_code code_of(int result) noexcept {
   }
 }
 
+bool parse_port(std::string_view service, std::uint16_t& port) noexcept {
+  const char* end = service.data() + service.size();
+  const auto parsed = std::from_chars(service.data(), end, port);
+  return parsed.ec == std::errc() && parsed.ptr == end;
+}
+
+// What has no letter is no service's name. glibc takes numbers that have a sign or do not fit, and cuts
+// them down to 16 bits.
+bool may_be_name(std::string_view service) noexcept {
+  return std::any_of(service.begin(), service.end(), [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+  });
+}
+
 // Numbers need no resolver, which would read files for them and block the thread meanwhile.
 bool numeric(std::string_view host, std::string_view service, std::vector<endpoint>& out) {
   std::uint16_t port = 0;
-  const char* end = service.data() + service.size();
-  const auto parsed = std::from_chars(service.data(), end, port);
-  if (service.empty() || parsed.ec != std::errc() || parsed.ptr != end) return false;
+  if (!parse_port(service, port)) return false;
   if (host.empty()) {
     out = {endpoint::ip("127.0.0.1", port), endpoint::ip("::1", port)};
     return true;
@@ -43,9 +56,10 @@ std::vector<endpoint> look_up(std::string_view host, std::string_view service,
   ec.clear();
   std::vector<endpoint> found;
   if (numeric(host, service, found)) return found;
+  std::uint16_t port = 0;
   // A zero inside would end the name early: another host than the one that was asked for.
-  if (service.empty() || host.find('\0') != std::string_view::npos ||
-      service.find('\0') != std::string_view::npos) {
+  if (host.find('\0') != std::string_view::npos || service.find('\0') != std::string_view::npos ||
+      (!may_be_name(service) && !parse_port(service, port))) {
     ec = net_errc::bad_address;
     return found;
   }

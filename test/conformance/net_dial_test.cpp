@@ -120,6 +120,25 @@ TEST_P(NetDial, DialByName) {
   });
 }
 
+TEST_P(NetDial, PortsThatAreNoneAreNoAddress) {
+  in_runtime([] {
+    for (const char* port : {"65536", "99999", "4294967376", "-1", "+80", " 80", "80 ", "", "8_0"}) {
+      for (const char* host : {"127.0.0.1", "localhost", ""}) {
+        const std::string address = std::string(host) + ":" + port;
+        std::error_code ec;
+        EXPECT_FALSE(tcp_listener::listen(address, ec).is_open()) << address;
+        EXPECT_EQ(ec, net_errc::bad_address) << address;
+        EXPECT_FALSE(tcp_conn::dial(address, ec).is_open()) << address;
+        EXPECT_EQ(ec, net_errc::bad_address) << address;
+      }
+    }
+    std::error_code ec;
+    EXPECT_FALSE(resolve("127.0.0.1", "http", ec).empty()) << ec.message();
+    EXPECT_TRUE(resolve("127.0.0.1", "no-such-service", ec).empty());
+    EXPECT_EQ(ec, net_errc::bad_address);
+  });
+}
+
 TEST_P(NetDial, RefusedDialSaysSo) {
   in_runtime([] {
     const endpoint nobody = [] {

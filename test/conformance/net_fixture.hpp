@@ -85,6 +85,22 @@ inline std::string read_all(stream_conn& conn) {
   return text;
 }
 
+/// How a read that is to fail does.
+inline std::error_code read_error(stream_conn& conn) {
+  char c = 0;
+  std::error_code ec;
+  EXPECT_EQ(conn.read_some({&c, 1}, ec), 0u);
+  return ec;
+}
+
+/// Writes until the peer's buffers and ours are full, and on: how it fails in the end.
+inline std::error_code write_error(stream_conn& conn) {
+  const std::string block(1 << 16, 'x');
+  std::error_code ec;
+  while (!ec) conn.write(block, ec);
+  return ec;
+}
+
 /// The what() of what `f` throws.
 template <class F>
 std::string what_of(F&& f) {

@@ -36,10 +36,7 @@ TEST(NetThread, DeadlineEndsABlockedRead) {
   auto [client, server] = make_tcp_pair();
   const auto deadline = steady_clock::now() + 3ms;
   client.set_read_deadline(deadline);
-  char c = 0;
-  std::error_code ec;
-  (void)client.read_some({&c, 1}, ec);
-  EXPECT_EQ(ec, std::errc::timed_out);
+  EXPECT_EQ(read_error(client), std::errc::timed_out);
   EXPECT_GE(steady_clock::now(), deadline);
 }
 
@@ -49,10 +46,7 @@ TEST(NetThread, CloseByAnotherThreadEndsABlockedRead) {
     std::atomic<bool> begun{false};
     std::thread reader([&, &client = client] {
       begun = true;
-      char c = 0;
-      std::error_code ec;
-      (void)client.read_some({&c, 1}, ec);
-      EXPECT_EQ(ec, net_errc::closed);
+      EXPECT_EQ(read_error(client), net_errc::closed);
     });
     while (!begun) std::this_thread::yield();
     client.close();
@@ -66,10 +60,7 @@ TEST(NetThread, DeadlineSetByAnotherThreadEndsABlockedRead) {
     std::atomic<bool> begun{false};
     std::thread reader([&, &client = client] {
       begun = true;
-      char c = 0;
-      std::error_code ec;
-      (void)client.read_some({&c, 1}, ec);
-      EXPECT_EQ(ec, std::errc::timed_out);
+      EXPECT_EQ(read_error(client), std::errc::timed_out);
     });
     while (!begun) std::this_thread::yield();
     client.set_read_deadline(steady_clock::now());
@@ -82,10 +73,7 @@ TEST(NetThread, WithoutADescriptorForTheWakeUpItStillEnds) {
   auto [client, server] = make_tcp_pair();
   os::scoped_fault none_left(os::call::eventfd, EMFILE);
   std::thread reader([&client = client] {
-    char c = 0;
-    std::error_code ec;
-    (void)client.read_some({&c, 1}, ec);
-    EXPECT_EQ(ec, net_errc::closed);
+    EXPECT_EQ(read_error(client), net_errc::closed);
   });
   while (none_left.hits() == 0) std::this_thread::yield();
   client.close();
@@ -143,10 +131,7 @@ TEST(NetThread, ThreadAndGoroutineShareAConnection) {
     std::vector<std::thread> threads;
     crew goroutines;
     auto read = [&a = a] {
-      char c = 0;
-      std::error_code ec;
-      (void)a.read_some({&c, 1}, ec);
-      EXPECT_EQ(ec, net_errc::closed);
+      EXPECT_EQ(read_error(a), net_errc::closed);
     };
     for (int i = 0; i < 3; ++i) {
       threads.emplace_back(read);

@@ -77,10 +77,8 @@ process::process(std::vector<std::string> command, const process_options& option
     ::dup2(in.read, 0);
     ::dup2(out.write, 1);
     ::dup2(err.write, 2);
-    for (const auto& [resource, soft] : options.limits) {
-      rlimit limit{};
-      ::getrlimit(resource, &limit);
-      limit.rlim_cur = soft;
+    for (const auto& [resource, most] : options.limits) {
+      const rlimit limit{most, most};
       ::setrlimit(resource, &limit);
     }
     if (options.folder.empty() || ::chdir(options.folder.c_str()) == 0) {

@@ -46,7 +46,7 @@ enum class output : int { out, err };
 struct process_options {
   /// "NAME=value", on top of the test's own environment.
   std::vector<std::string> environment{};
-  /// Soft limits: {RLIMIT_NOFILE, 64}.
+  /// {RLIMIT_NOFILE, 64}: the soft limit and, so that the program cannot raise it, the hard one.
   std::vector<std::pair<int, rlim_t>> limits{};
   /// Where it runs; empty: where the test does.
   std::string folder{};

@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -98,10 +99,20 @@ bool tcp_client::at_end() {
 
 void tcp_client::finish() { ::shutdown(descriptor_, SHUT_WR); }
 
+bool tcp_client::has_something() const {
+  pollfd wanted{descriptor_, POLLIN, 0};
+  return !buffer_.empty() || ::poll(&wanted, 1, 0) > 0;
+}
+
 void tcp_client::reset() {
   const linger drop{1, 0};
   ::setsockopt(descriptor_, SOL_SOCKET, SO_LINGER, &drop, sizeof drop);
   close();
+}
+
+void tcp_client::set_no_delay() {
+  const int on = 1;
+  ::setsockopt(descriptor_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
 
 void tcp_client::close() {

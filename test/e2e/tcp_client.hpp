@@ -30,11 +30,17 @@ class tcp_client {
   /// Whether the peer has finished or reset, with nothing left to read; waits for one or the other.
   bool at_end();
 
+  /// Whether there is something to read, or the end; does not wait.
+  [[nodiscard]] bool has_something() const;
+
   /// Half-close: the peer reads the end.
   void finish();
   /// Closes, with a reset instead of the orderly end.
   void reset();
   void close();
+
+  /// Each send() leaves at once, as a segment of its own.
+  void set_no_delay();
 
   [[nodiscard]] int descriptor() const noexcept { return descriptor_; }
 
