@@ -50,7 +50,8 @@ function(tuco_library name)
     target_compile_definitions(${name} PUBLIC "$<BUILD_INTERFACE:TUCO_FAULT_INJECTION>")
   endif()
   # The build id names the binary in profiles and cores, also after it was replaced on disk.
-  target_link_options(${name} PUBLIC "LINKER:--build-id")
+  # tuco_debug_v1 tells debuggers where the goroutines are, also in a program that was stripped.
+  target_link_options(${name} PUBLIC "LINKER:--build-id" "LINKER:--export-dynamic-symbol=tuco_debug_v1")
   target_link_libraries(${name} PUBLIC Threads::Threads PRIVATE ${CMAKE_DL_LIBS})
   if(tuco_whole)
     target_link_libraries(${name} PRIVATE ZLIB::ZLIB)

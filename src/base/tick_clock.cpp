@@ -42,6 +42,7 @@ point take_point() noexcept {
 }
 
 point first{};
+constinit tick_calibration the_calibration;
 std::atomic<int> state{0};  // 0: not started, 1: starting, 2: started
 
 }  // namespace
@@ -65,8 +66,13 @@ void start_ticks(bool counter_trusted) noexcept {
   if (!state.compare_exchange_strong(expected, 1)) return;
   detail::counter_trusted.store(counter_trusted, std::memory_order_relaxed);
   first = take_point();
+  the_calibration.trusted.store(counter_trusted, std::memory_order_relaxed);
+  the_calibration.first_ticks.store(first.ticks, std::memory_order_relaxed);
+  the_calibration.first_ns.store(first.ns, std::memory_order_relaxed);
   state.store(2, std::memory_order_release);
 }
+
+const tick_calibration& calibration() noexcept { return the_calibration; }
 
 tick_scale::tick_scale() noexcept {
   if (state.load(std::memory_order_acquire) != 2 ||
@@ -84,6 +90,9 @@ tick_scale::tick_scale() noexcept {
   }
   now_ticks_ = now.ticks;
   now_ns_ = now.ns;
+  // Two threads at once may leave one's ticks and the other's time: a few microseconds of error.
+  the_calibration.later_ticks.store(now.ticks, std::memory_order_relaxed);
+  the_calibration.later_ns.store(now.ns, std::memory_order_relaxed);
   ns_per_tick_ =
       static_cast<double>(now.ns - first.ns) / static_cast<double>(now.ticks - first.ticks);
 }

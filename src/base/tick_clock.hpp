@@ -47,6 +47,17 @@ inline std::uint64_t ticks() noexcept {
 /// kernel.
 void start_ticks(bool counter_trusted) noexcept;
 
+/// Two points at which the counter and the steady clock were read together: what a reader of this
+/// process, or of its core, needs to convert ticks. Part of tuco_debug_v1.
+struct tick_calibration {
+  std::atomic<std::uint64_t> trusted{0};      ///< 1: a tick is the processor's; 0: a nanosecond
+  std::atomic<std::uint64_t> first_ticks{0};  ///< at start_ticks()
+  std::atomic<std::int64_t> first_ns{0};
+  std::atomic<std::uint64_t> later_ticks{0};  ///< when the last tick_scale was made; 0: none was
+  std::atomic<std::int64_t> later_ns{0};
+};
+const tick_calibration& calibration() noexcept;
+
 /// True when the processor says that its counter runs at one rate in all its states.
 bool counter_is_invariant() noexcept;
 

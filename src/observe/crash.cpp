@@ -18,7 +18,9 @@
 
 #include "base/fatal.hpp"
 #include "observe/cfi_table.hpp"
+#include "observe/debug_descriptor.hpp"
 #include "observe/demangle.hpp"
+#include "observe/register_dump.hpp"
 #include "observe/reporter.hpp"
 #include "observe/traceback.hpp"
 #include "os/env.hpp"
@@ -83,6 +85,9 @@ struct last_words {
   bool on_own_stack = false;  ///< of the worker: no goroutine ran
   walk_result walk;
   std::array<std::uintptr_t, deepest_traceback> pcs;
+  std::array<std::uintptr_t, deepest_traceback> sps;
+  bool with_registers = false;
+  register_values registers;
 };
 last_words the_words;
 std::atomic<int> dying_thread{0};
@@ -91,7 +96,8 @@ void write_last_words(void*) noexcept {
   const last_words& words = the_words;
   const level wanted = traceback_level();
   const dump_options options = options_at(wanted);
-  const auto stack = std::span(words.pcs).first(words.walk.frames);
+  const captured_stack stack{std::span(words.pcs).first(words.walk.frames),
+                             std::span(words.sps).first(words.walk.frames), words.walk.end};
   std::string text;
   if (words.g != nullptr) {
     const task::registry::reading section(task::the_registry());
@@ -101,21 +107,26 @@ void write_last_words(void*) noexcept {
       // That its thread waits for us, maybe without a processor, is nothing to be told.
       info.status = goroutine_status::running;
       text.append("\n");
-      writer.append_goroutine(text, *words.g, info, stack, words.walk.end);
+      writer.append_goroutine(text, *words.g, info, stack);
     }
   } else if (words.on_own_stack && wanted >= level::system) {
     dump_options with_runtime = options;
     with_runtime.runtime = true;
     text.append("\nruntime stack:\n");
-    traceback_writer(with_runtime).append_frames(text, stack, words.walk.end);
+    traceback_writer(with_runtime).append_frames(text, stack);
   }
   print(text);
-  if (!words.everybody && words.g != nullptr && wanted < level::all) return;
-  bool first = true;
-  write_goroutines(options, {.left_out = words.g}, [&](std::string_view piece) {
-    if (std::exchange(first, false)) print("\n");
-    return print(piece);
-  });
+  if (words.everybody || words.g == nullptr || wanted >= level::all) {
+    bool first = true;
+    write_goroutines(options, {.left_out = words.g}, [&](std::string_view piece) {
+      if (std::exchange(first, false)) print("\n");
+      return print(piece);
+    });
+  }
+  if (words.with_registers) {
+    os::fd_writer out(2);
+    write_registers(out.text("\n"), words.registers);
+  }
 }
 
 /// The stack of the caller's caller, or what a signal interrupted.
@@ -124,7 +135,9 @@ void take_stack(const register_state& from, task::goroutine* g) noexcept {
   const sched::worker* w = current_worker();
   the_words.on_own_stack = g == nullptr && w != nullptr;
   const task::stack* bounds = g != nullptr ? &g->stack : w != nullptr ? &w->own_stack : nullptr;
-  if (bounds != nullptr) the_words.walk = capture(from, {bounds->low, bounds->high}, the_words.pcs);
+  if (bounds != nullptr) {
+    the_words.walk = capture(from, {bounds->low, bounds->high}, the_words.pcs, true, the_words.sps);
+  }
 }
 
 void say_last_words() noexcept {
@@ -210,6 +223,7 @@ struct quit_facts {
   std::atomic<int> worker{0};
   std::atomic<int> code{0};
   std::atomic<task::goroutine*> g{nullptr};  ///< interrupted by it
+  std::array<std::atomic<std::uint64_t>, printed_registers> registers{};
 };
 quit_facts the_quit;
 bool quit_installed = false;
@@ -222,6 +236,10 @@ void on_quit(int, siginfo_t* info, void* context) noexcept {
   the_quit.worker.store(w != nullptr ? w->number : 0, std::memory_order_relaxed);
   the_quit.code.store(info->si_code, std::memory_order_relaxed);
   the_quit.g.store(current_goroutine(), std::memory_order_relaxed);
+  const register_values registers = registers_of(context);
+  for (std::size_t i = 0; i < registers.size(); ++i) {
+    the_quit.registers[i].store(registers[i], std::memory_order_relaxed);
+  }
   request_report();
   errno = saved_errno;
 }
@@ -237,7 +255,12 @@ void answer_quit() {
       .text("\n\n");
   write_goroutines(options_at(traceback_level()),
                    {.first = the_quit.g.load(std::memory_order_relaxed)}, print);
-  print("\n");
+  register_values registers;
+  for (std::size_t i = 0; i < registers.size(); ++i) {
+    registers[i] = the_quit.registers[i].load(std::memory_order_relaxed);
+  }
+  os::fd_writer out(2);
+  write_registers(out.text("\n"), registers);
 }
 
 // -- faults
@@ -283,7 +306,8 @@ void let_it_kill(int signal, const siginfo_t* info) noexcept {
   if (info->si_code <= 0) os::signal_thread(os::thread_id(), signal);
 }
 
-void print_fault(const fault& f, const siginfo_t* info, std::uintptr_t pc, int worker) noexcept {
+/// @return Whether the registers belong to the report: as Go, when the signal has no panic's words.
+bool print_fault(const fault& f, const siginfo_t* info, std::uintptr_t pc, int worker) noexcept {
   constexpr std::uintptr_t null_page = 4096;  // as Go
   const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
   os::fd_writer out(2);
@@ -298,11 +322,12 @@ void print_fault(const fault& f, const siginfo_t* info, std::uintptr_t pc, int w
   } else {
     out.text(f.name).text(": ").text(f.text).text("\nPC=").hex(pc).text(" m=").dec(worker);
     out.text(" sigcode=").dec(info->si_code).text("\n");
-    return;
+    return true;
   }
   out.text("[signal ").text(f.name).text(": ").text(f.text).text(" code=");
   out.hex(static_cast<std::uint32_t>(info->si_code)).text(" addr=").hex(address);
   out.text(" pc=").hex(pc).text("]\n");
+  return false;
 }
 
 enum class overflow : std::uint8_t { none, of_a_frame, of_a_signal_frame };
@@ -364,7 +389,8 @@ void on_fault(int signal, siginfo_t* info, void* context) noexcept {
   dying_thread.store(thread, std::memory_order_relaxed);
   const interrupted_stack at = where_interrupted(context);
   if (full != overflow::none) print_overflow(*g, full);
-  else print_fault(f, info, from_ucontext(context).pc, w->number);
+  else the_words.with_registers = print_fault(f, info, from_ucontext(context).pc, w->number);
+  the_words.registers = registers_of(context);
   take_stack(at.registers, g);
   say_last_words();
   if (full != overflow::none) end_process();
@@ -411,6 +437,7 @@ void install_crash_reports(bool keep_signals) noexcept {
   base::set_fatal_hook(&on_fatal);
   if (std::get_terminate() != &on_terminate) old_terminate = std::set_terminate(&on_terminate);
   refresh_unwind_tables();
+  publish_debug_descriptor();
   const bool has_reporter = start_reporter(&answer_quit);
   if (keep_signals) return;
   install_sampling_signal();

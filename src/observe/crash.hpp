@@ -12,12 +12,14 @@
 ///       goroutine                  [signal SIGSEGV: segmentation violation code=...     as without us
 ///     SIGQUIT                      SIGQUIT: quit                                      goes on
 ///
-/// each followed by tracebacks, the goroutine at fault first. TUCO_TRACEBACK says of which goroutines:
+/// each followed by tracebacks, the goroutine at fault first; behind SIGQUIT's, and those of signals that
+/// have no panic's words (SIGILL, SIGABRT), stand the registers. TUCO_TRACEBACK says of which goroutines:
 ///
 ///     none (0)      of none
 ///     single        of the one at fault; of all when none is, and for fatal errors. The default
 ///     all (1)       of all
-///     system (2)    of all and the runtime's own, and with the runtime's frames
+///     system (2)    of all and the runtime's own, and with the runtime's frames; each header with gp=, m=
+///                   and mp=, each frame with fp=, sp= and pc=
 ///     crash         as system; then SIGABRT in place of exit status 2, for a core
 ///
 /// SIGQUIT shows all goroutines at each level.

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "base/tick_clock.hpp"
 #include "os/clock.hpp"
 #include "os/futex.hpp"
 #include "os/thread.hpp"
@@ -16,6 +17,7 @@ namespace {
 
 // Reading the debug information of a large program may take seconds before the first line.
 constexpr std::int64_t patience_ns = 10'000'000'000;
+constexpr std::int64_t calibrate_after_ns = 50'000'000;
 constexpr std::size_t stack_bytes = 1024 * 1024;
 
 struct report {
@@ -46,6 +48,8 @@ void* reporter_main(void*) {
   reporter_thread& r = the_reporter;
   os::set_thread_name("tuco-reporter");
   r.tid.store(os::thread_id(), std::memory_order_release);
+  // Once, some time after the start: without a second point a core's ticks mean nothing.
+  std::int64_t calibrate_at = os::steady_now_ns() + calibrate_after_ns;
   for (;;) {
     const std::uint32_t word = r.bell.load(std::memory_order_acquire);
     if (report* job = r.urgent.exchange(nullptr, std::memory_order_acquire)) {
@@ -56,8 +60,9 @@ void* reporter_main(void*) {
       r.on_request();
     } else if (r.ends.load(std::memory_order_acquire)) {
       return nullptr;
-    } else {
-      os::futex_wait(r.bell, word);
+    } else if (os::futex_wait(r.bell, word, calibrate_at) == os::futex_result::timed_out) {
+      const base::tick_scale leaves_a_point;
+      calibrate_at = os::no_deadline;
     }
   }
 }

@@ -36,6 +36,7 @@ struct question {
   walk_result walk;
   bool other_goroutine = false;
   std::uintptr_t pcs[deepest];
+  std::uintptr_t sps[deepest];
 };
 question the_question;
 std::mutex one_asker;
@@ -61,14 +62,15 @@ void on_sampling_signal(int, siginfo_t*, void* ucontext) noexcept {
     const interrupted_stack at = where_interrupted(ucontext);
     q.other_goroutine = at.stack.low == 0 || at.stack.low != q.goroutine->stack.low ||
                         q.goroutine->id.load(std::memory_order_relaxed) != q.id;
-    q.walk = q.other_goroutine ? walk_result{} : capture(at.registers, at.stack, q.pcs);
+    q.walk = q.other_goroutine ? walk_result{} : capture(at.registers, at.stack, q.pcs, true, q.sps);
     q.answered.store(number, std::memory_order_release);
     os::futex_wake(q.answered);
   }
   errno = saved_errno;
 }
 
-bool capture_parked(task::goroutine* g, std::span<std::uintptr_t> pcs, stack_capture& out) noexcept {
+bool capture_parked(task::goroutine* g, std::span<std::uintptr_t> pcs, std::span<std::uintptr_t> sps,
+                    stack_capture& out) noexcept {
   const parked_pin pin(g);
   if (!pin.held()) return false;
   // Its first run counts a switch. Before that its context may be what the record's last owner left,
@@ -77,13 +79,13 @@ bool capture_parked(task::goroutine* g, std::span<std::uintptr_t> pcs, stack_cap
     out.source = stack_source::not_started;
   } else {
     out.source = stack_source::parked;
-    out.walk = capture(from_context(g->context), bounds_of(g->stack), pcs);
+    out.walk = capture(from_context(g->context), bounds_of(g->stack), pcs, true, sps);
   }
   return true;
 }
 
 bool capture_running(task::goroutine* g, std::uint64_t id, std::span<std::uintptr_t> pcs,
-                     std::int64_t deadline, stack_capture& out) noexcept {
+                     std::span<std::uintptr_t> sps, std::int64_t deadline, stack_capture& out) noexcept {
   const sched::worker* w = g->worker.load(std::memory_order_relaxed);
   if (w == nullptr) return false;
   static std::uint32_t numbers = 0;
@@ -118,6 +120,7 @@ bool capture_running(task::goroutine* g, std::uint64_t id, std::span<std::uintpt
   if (q.other_goroutine) return false;  // it was switched away before the signal came
   const std::size_t frames = std::min(q.walk.frames, pcs.size());
   std::copy_n(q.pcs, frames, pcs.begin());
+  if (!sps.empty()) std::copy_n(q.sps, frames, sps.begin());
   out.source = stack_source::signal;
   out.walk = {frames, frames < q.walk.frames ? walk_end::truncated : q.walk.end};
   return true;
@@ -155,21 +158,21 @@ interrupted_stack where_interrupted(const void* ucontext) noexcept {
 }
 
 stack_capture capture_goroutine(task::goroutine* g, std::span<std::uintptr_t> pcs,
-                                std::int64_t patience_ns) noexcept {
+                                std::span<std::uintptr_t> sps, std::int64_t patience_ns) noexcept {
   stack_capture out;
   const std::uint64_t id = g->id.load(std::memory_order_acquire);
   const sched::worker* self = sched::this_worker();
   if (self != nullptr && self->current == g) {
     out.source = stack_source::own;
-    out.walk = capture(current_registers(), bounds_of(g->stack), pcs);
+    out.walk = capture(current_registers(), bounds_of(g->stack), pcs, true, sps);
     return out;
   }
   const std::int64_t deadline = os::steady_now_ns() + patience_ns;
   // It may park or run on between the look and the act, so look again until one of them hits.
   while (id != 0 && g->id.load(std::memory_order_acquire) == id) {
-    if (capture_parked(g, pcs, out)) break;
+    if (capture_parked(g, pcs, sps, out)) break;
     if (g->status.load(std::memory_order_acquire) == goroutine_status::dead) break;
-    if (capture_running(g, id, pcs, deadline, out)) break;
+    if (capture_running(g, id, pcs, sps, deadline, out)) break;
     if (os::steady_now_ns() > deadline) break;
     base::pause();
   }

@@ -26,7 +26,9 @@ struct stack_capture {
 /// Walks the stack of `g`, which may be any live goroutine, and writes its addresses, innermost first.
 /// Takes microseconds for a parked one, up to `patience_ns` for one whose thread takes no signals.
 /// Inside a registry::reading section, unless `g` is the caller.
+/// @param sps  as of capture()
 stack_capture capture_goroutine(task::goroutine* g, std::span<std::uintptr_t> pcs,
+                                std::span<std::uintptr_t> sps = {},
                                 std::int64_t patience_ns = 100'000'000) noexcept;
 
 /// While one exists and is `held()`, `g` does not run: what it waits for is there, its stack stands

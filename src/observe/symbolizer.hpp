@@ -11,7 +11,6 @@
 /// later. **Thread safety.** Any member, from any thread; one mutex.
 /// **Cost.** The first question about a module opens its debug information: 1 ms or so, more for
 /// a large one. After that microseconds per new address; answers are kept.
-/// Measured in docs/design/unwinding.md.
 
 #include <cstdint>
 #include <memory>

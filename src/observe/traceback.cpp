@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "observe/traceback.hpp"
 
+#include <algorithm>
 #include <array>
 #include <string_view>
 
@@ -72,7 +73,7 @@ std::string place_line(const source_frame& f) {
   out.append(":").append(std::to_string(f.line));
   // As Go: none for what was inlined, none at the very start of a function.
   if (!f.inlined && f.offset != 0) out.append(" +").append(hexadecimal(f.offset));
-  return out.append("\n");
+  return out;
 }
 
 /// The name of what a goroutine that has not begun will run.
@@ -123,18 +124,21 @@ const std::vector<traceback_writer::frame_text>& traceback_writer::frames_at(
   if (is_new) {
     for (const source_frame& f : symbolize(pc, is_return_address)) {
       at->second.push_back(
-          {function_line(f.function) + "\n" + place_line(f), is_runtime(f.function)});
+          {function_line(f.function) + "\n" + place_line(f), is_runtime(f.function), f.inlined});
     }
   }
   return at->second;
 }
 
-void traceback_writer::append_frames(std::string& out, std::span<const std::uintptr_t> pcs,
-                                     walk_end end) {
-  std::vector<const std::string*> lines;
-  for (std::size_t i = 0; i < pcs.size(); ++i) {
-    for (const frame_text& f : frames_at(pcs[i], i != 0)) {
-      if (options_.runtime || !f.runtime) lines.push_back(&f.text);
+void traceback_writer::append_frames(std::string& out, const captured_stack& stack) {
+  struct line {
+    const frame_text* frame;
+    std::size_t index;
+  };
+  std::vector<line> lines;
+  for (std::size_t i = 0; i < stack.pcs.size(); ++i) {
+    for (const frame_text& f : frames_at(stack.pcs[i], i != 0)) {
+      if (options_.runtime || !f.runtime) lines.push_back({&f, i});
     }
   }
   const bool cut = lines.size() > 2 * kept_at_each_end;
@@ -144,9 +148,17 @@ void traceback_writer::append_frames(std::string& out, std::span<const std::uint
       out.append("...").append(std::to_string(elided)).append(" frames elided...\n");
       i += elided;
     }
-    out.append(*lines[i]);
+    out.append(lines[i].frame->text);
+    const std::size_t at = lines[i].index;
+    if (options_.runtime && !lines[i].frame->inlined && at < stack.sps.size()) {
+      // The outermost frame was called by nobody.
+      out.append(" fp=").append(hexadecimal(stack.sps[std::min(at + 1, stack.sps.size() - 1)]));
+      out.append(" sp=").append(hexadecimal(stack.sps[at]));
+      out.append(" pc=").append(hexadecimal(stack.pcs[at]));
+    }
+    out.append("\n");
   }
-  if (end == walk_end::truncated) out.append("...additional frames elided...\n");
+  if (stack.end == walk_end::truncated) out.append("...additional frames elided...\n");
 }
 
 void traceback_writer::append_start(std::string& out, const task::goroutine& g) {
@@ -160,7 +172,7 @@ void traceback_writer::append_start(std::string& out, const task::goroutine& g) 
   }
   start.inlined = false;
   start.offset = 0;
-  out.append(function_line(name)).append("\n").append(place_line(start));
+  out.append(function_line(name)).append("\n").append(place_line(start)).append("\n");
 }
 
 void traceback_writer::append_creator(std::string& out, const task::goroutine& g) {
@@ -205,10 +217,9 @@ void traceback_writer::append_header(std::string& out, task::goroutine& g,
 }
 
 void traceback_writer::append_goroutine(std::string& out, task::goroutine& g,
-                                        const goroutine_info& info,
-                                        std::span<const std::uintptr_t> pcs, walk_end end) {
+                                        const goroutine_info& info, const captured_stack& stack) {
   append_header(out, g, info);
-  append_frames(out, pcs, end);
+  append_frames(out, stack);
   append_creator(out, g);
 }
 
@@ -217,13 +228,16 @@ void traceback_writer::append_goroutine(std::string& out, task::goroutine& g,
   append_header(out, g, info);
   if (options_.waits && info.status == goroutine_status::waiting) append_wait(out, g, info);
   std::array<std::uintptr_t, deepest_traceback> pcs;
-  const stack_capture capture = capture_goroutine(&g, pcs);
+  std::array<std::uintptr_t, deepest_traceback> sps;
+  const stack_capture capture = capture_goroutine(&g, pcs, sps);
   switch (capture.source) {
     case stack_source::not_started: append_start(out, g); break;
     case stack_source::unavailable:
       out.append("\tgoroutine running on other thread; stack unavailable\n");
       break;
-    default: append_frames(out, std::span(pcs).first(capture.walk.frames), capture.walk.end);
+    default:
+      append_frames(out, {std::span(pcs).first(capture.walk.frames),
+                          std::span(sps).first(capture.walk.frames), capture.walk.end});
   }
   append_creator(out, g);
 }

@@ -39,6 +39,13 @@ std::string goroutine_header(const goroutine_info& info, bool names);
 /// A function's name as the line of a frame: "app::f(int)", "main(...)".
 std::string function_line(std::string_view name);
 
+/// What capture() has left in two arrays.
+struct captured_stack {
+  std::span<const std::uintptr_t> pcs;
+  std::span<const std::uintptr_t> sps;
+  walk_end end = walk_end::no_rule;
+};
+
 /// Writes goroutines one after the other. Remembers what it has found out about addresses, so that
 /// many goroutines at the same places cost little. One thread at a time; not for signal handlers.
 class traceback_writer {
@@ -49,16 +56,19 @@ class traceback_writer {
   void append_goroutine(std::string& out, task::goroutine& g, const goroutine_info& info);
   /// With a stack that was captured before.
   void append_goroutine(std::string& out, task::goroutine& g, const goroutine_info& info,
-                        std::span<const std::uintptr_t> pcs, walk_end end);
+                        const captured_stack& stack);
   /// Function, then file, line and offset; 50 innermost and 50 outermost frames when there are more.
-  void append_frames(std::string& out, std::span<const std::uintptr_t> pcs, walk_end end);
+  /// With dump_options::runtime also, as Go at that level, ` fp=0x.. sp=0x.. pc=0x..`: the stack pointer
+  /// before the frame's call, in the frame, and the address.
+  void append_frames(std::string& out, const captured_stack& stack);
 
   [[nodiscard]] const base::tick_scale& scale() const noexcept { return scale_; }
 
  private:
   struct frame_text {
-    std::string text;
+    std::string text;  ///< both lines, without the last line feed
     bool runtime = false;
+    bool inlined = false;
   };
   const std::vector<frame_text>& frames_at(std::uintptr_t pc, bool is_return_address);
   void append_header(std::string& out, task::goroutine& g, const goroutine_info& info) const;

@@ -44,6 +44,7 @@ class walker {
   }
 
   [[nodiscard]] std::uintptr_t pc() const noexcept { return pc_; }
+  [[nodiscard]] std::uintptr_t sp() const noexcept { return registers_[dwarf_sp]; }
 
   step_result step() noexcept {
     // A return address may be one past its function's end (a call that does not return is the
@@ -243,7 +244,7 @@ register_state from_ucontext(const void* ucontext) noexcept {
 }
 
 walk_result capture(const register_state& from, stack_bounds stack, std::span<std::uintptr_t> pcs,
-                    bool first_is_exact) noexcept {
+                    bool first_is_exact, std::span<std::uintptr_t> sps) noexcept {
   walk_result result;
   walker walk(from, stack, first_is_exact);
   for (;;) {
@@ -251,6 +252,7 @@ walk_result capture(const register_state& from, stack_bounds stack, std::span<st
       result.end = walk_end::truncated;
       return result;
     }
+    if (!sps.empty()) sps[result.frames] = walk.sp();
     pcs[result.frames++] = walk.pc();
     switch (walk.step()) {
       case step_result::moved:

@@ -6,8 +6,7 @@
 /// Each frame is unwound by the CFI rule of its pc, from the tables of observe/cfi_table.hpp;
 /// where there is none (a module without .eh_frame, generated code) by the frame pointer. That is
 /// exact at any instruction, which frame pointers are not: gcc 12 gives leaf functions none, and
-/// prologues and epilogues lose the caller. Why not frame pointers first, and what a frame costs:
-/// docs/design/unwinding.md.
+/// prologues and epilogues lose the caller. Why not frame pointers first: docs/design/unwinding.md.
 ///
 /// **Async-signal-safe.** No allocation, no lock, no thread-local, no call into libc.
 /// **Bounded.** Every load lies in the given stack, every step moves up it: whatever the words
@@ -44,8 +43,9 @@ struct walk_result {
 /// (or, below a signal frame, the interrupted pc).
 /// @param first_is_exact  from.pc is the next instruction to run (a signal or saved context), not
 ///                        a return address.
+/// @param sps  if not empty, as long as `pcs`: gets the stack pointer in each frame
 [[nodiscard]] walk_result capture(const register_state& from, stack_bounds stack,
-                                  std::span<std::uintptr_t> pcs,
-                                  bool first_is_exact = true) noexcept;
+                                  std::span<std::uintptr_t> pcs, bool first_is_exact = true,
+                                  std::span<std::uintptr_t> sps = {}) noexcept;
 
 }  // namespace tuco::inline v1::observe

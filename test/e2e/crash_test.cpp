@@ -117,6 +117,7 @@ TEST_P(DeathTest, HasGosWordsTheCulpritFirstAndTheStatus) {
   EXPECT_TRUE(std::regex_match(e.head, std::regex(d.head))) << e.head;
   ASSERT_EQ(e.dump.error, "") << e.text;
   ASSERT_FALSE(e.dump.goroutines.empty()) << e.text;
+  EXPECT_EQ(e.dump.registers.empty(), !e.head.starts_with("SIG")) << e.text;
   const dumped_goroutine& culprit = e.dump.goroutines[0];
   EXPECT_EQ(culprit.state, "running");
   EXPECT_TRUE(culprit.has_frame(d.frame)) << e.text;

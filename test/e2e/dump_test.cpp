@@ -66,6 +66,12 @@ constexpr expectation all_states[] = {
     {"runnable", "runnable", "tuco::yield"},
 };
 
+#if defined(__x86_64__)
+constexpr const char *last_register = "\ngs ", *instruction_pointer = "rip", *stack_pointer = "rsp";
+#else
+constexpr const char *last_register = "\nfault ", *instruction_pointer = "pc", *stack_pointer = "sp";
+#endif
+
 class DumpTest : public ::testing::Test {
  protected:
   /// Sends SIGQUIT and waits for the whole answer.
@@ -80,7 +86,10 @@ class DumpTest : public ::testing::Test {
     for (const auto& [name, g] : read_list(program.text(output::out))) {
       last = std::max(last, program.await_text(output::err, "goroutine " + std::to_string(g.id) + " ", from));
     }
-    const std::size_t end = program.await_text(output::err, "\n\n", last);
+    // ... and then the registers.
+    const std::size_t blank = program.await_text(output::err, "\n\n", last);
+    const std::size_t register_name = program.await_text(output::err, last_register, blank);
+    const std::size_t end = program.await_text(output::err, "\n", register_name);
     return program.text(output::err).substr(from, end - from);
   }
   static void finish(process& program) {
@@ -153,6 +162,27 @@ TEST_F(DumpTest, TheInterruptedGoroutineComesFirst) {
   finish(program);
 }
 
+// Of what the signal has interrupted: PC= says the same.
+TEST_F(DumpTest, TheRegistersStandAtTheEnd) {
+  process program({built("test/programs/states")}, {.environment = {"TUCO_TRACEBACK=system"}});
+  program.await_text(output::out, "ready\n");
+  const listed running = read_list(program.text(output::out)).at("running");
+  ASSERT_EQ(::syscall(SYS_tgkill, program.pid(), running.thread, SIGQUIT), 0);
+  const std::string text = answer(program, 0);
+  const parsed_dump dump = parse_go_dump(text);
+  ASSERT_EQ(dump.error, "");
+  std::smatch m;
+  ASSERT_TRUE(std::regex_search(text, m, std::regex("\nPC=0x([0-9a-f]+) ")));
+  ASSERT_TRUE(dump.registers.contains(instruction_pointer) && dump.registers.contains(stack_pointer));
+  EXPECT_EQ(dump.registers.at(instruction_pointer), std::stoul(m[1], nullptr, 16));
+  // It computes in one frame: the one that is there when the dump is made has the same stack pointer.
+  const dumped_goroutine* g = dump.find(running.id);
+  ASSERT_NE(g, nullptr);
+  ASSERT_TRUE(g->has_frame("app::compute"));
+  EXPECT_EQ(dump.registers.at(stack_pointer), g->frames[0].sp);
+  finish(program);
+}
+
 TEST_F(DumpTest, WaitsNameObjectHolderAndTime) {
   process program({built("test/programs/states")}, {.environment = {"TUCO_DEBUG=waits=1,names=1"}});
   program.await_text(output::out, "ready\n");
@@ -215,6 +245,17 @@ TEST_F(DumpTest, TheLevelSystemShowsTheRuntime) {
     EXPECT_TRUE(g->frames.back().function.starts_with("tuco_context_entry") ||
                 g->frames.back().function.starts_with("tuco_restart_stack"))
         << name << ": " << g->frames.back().function;
+    // Each frame's stack pointer, from the innermost outwards; what was inlined has none of its own.
+    unsigned long sp = 0;
+    unsigned long fp = 0;
+    for (const dumped_frame& f : g->frames) {
+      if (f.pc == 0) continue;
+      EXPECT_GT(f.sp, sp) << name << ": " << f.function;
+      EXPECT_TRUE(fp == 0 || f.sp == fp) << name << ": " << f.function;
+      sp = f.sp;
+      fp = f.fp;
+    }
+    EXPECT_GT(sp, 0UL) << name;
   }
   finish(program);
 }

@@ -22,11 +22,16 @@ const std::regex& header_line() {
   return r;
 }
 const std::regex& place_line() {
-  static const std::regex r("\\t(.+):([0-9]+)(?: \\+0x[0-9a-f]+)?");
+  static const std::regex r("\\t(.+):([0-9]+)(?: \\+0x[0-9a-f]+)?"
+                            "(?: fp=0x([0-9a-f]+) sp=0x([0-9a-f]+) pc=0x([0-9a-f]+))?");
   return r;
 }
 const std::regex& creator_line() {
   static const std::regex r("created by (.+?)(?: in goroutine ([1-9][0-9]*))?");
+  return r;
+}
+const std::regex& register_line() {
+  static const std::regex r("([a-z][a-z0-9]*) +0x([0-9a-f]+)");
   return r;
 }
 const std::regex& elided_line() {
@@ -72,6 +77,11 @@ bool read_place(const std::string& line, dumped_frame& out) {
   if (!std::regex_match(line, m, place_line())) return false;
   out.file = m[1];
   out.line = std::stoi(m[2]);
+  if (m[3].matched) {
+    out.fp = std::stoul(m[3], nullptr, 16);
+    out.sp = std::stoul(m[4], nullptr, 16);
+    out.pc = std::stoul(m[5], nullptr, 16);
+  }
   return true;
 }
 
@@ -106,6 +116,13 @@ parsed_dump parse_go_dump(std::string_view text, const std::vector<std::string>&
   while (more) {
     std::smatch m;
     if (std::find(ends.begin(), ends.end(), line) != ends.end()) return out;
+    if (!out.goroutines.empty() && std::regex_match(line, m, register_line())) {
+      do {
+        if (!std::regex_match(line, m, register_line())) return fail("a register");
+        out.registers[m[1]] = std::stoul(m[2], nullptr, 16);
+      } while (lines.next(line) && !line.empty());
+      return out;
+    }
     if (!std::regex_match(line, m, header_line())) return fail("a header");
     dumped_goroutine g;
     g.id = std::stol(m[1]);

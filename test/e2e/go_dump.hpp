@@ -4,6 +4,7 @@
 ///
 /// **Source.** Go 1.26, runtime/traceback.go (goroutineheader, traceback2, printcreatedby1).
 
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,6 +15,8 @@ struct dumped_frame {
   std::string function;  ///< without what is in the last parentheses
   std::string file;
   int line = 0;
+  /// At the level `system`: the stack pointer before the call and in the frame, and the address; else 0.
+  unsigned long fp = 0, sp = 0, pc = 0;
 };
 
 struct dumped_goroutine {
@@ -35,13 +38,14 @@ struct dumped_goroutine {
 
 struct parsed_dump {
   std::vector<dumped_goroutine> goroutines;
+  std::map<std::string, unsigned long> registers;  ///< that stand behind the goroutines
   std::string error;  ///< empty: every line is Go's; else the first that is not, and its number
 
   [[nodiscard]] const dumped_goroutine* find(long id) const;
 };
 
 /// Reads goroutines from the first header on, up to the end of `text` or a line that is neither part
-/// of a goroutine nor blank, provided that it is one of `ends`.
+/// of a goroutine nor blank, provided that it is one of `ends`. Registers may stand at the end.
 parsed_dump parse_go_dump(std::string_view text, const std::vector<std::string>& ends = {});
 
 }  // namespace tuco::test
