@@ -13,6 +13,8 @@ install(DIRECTORY "${PROJECT_SOURCE_DIR}/include/tuco" DESTINATION "${CMAKE_INST
 install(FILES "${PROJECT_SOURCE_DIR}/LICENSE" "${PROJECT_SOURCE_DIR}/README.md"
               "${PROJECT_SOURCE_DIR}/CHANGELOG.md"
   DESTINATION "${CMAKE_INSTALL_DOCDIR}")
+# (gdb) source PREFIX/share/tuco/gdb/tuco.py
+install(FILES "${PROJECT_SOURCE_DIR}/scripts/gdb/tuco.py" DESTINATION "${CMAKE_INSTALL_DATADIR}/tuco/gdb")
 
 install(EXPORT tucoTargets NAMESPACE tuco:: DESTINATION "${tuco_cmake_dir}")
 configure_package_config_file("${PROJECT_SOURCE_DIR}/cmake/tucoConfig.cmake.in"
