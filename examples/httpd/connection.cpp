@@ -40,11 +40,15 @@ connection::got connection::receive() {
   const auto began = steady_clock::now();
   auto deadline = began + limits.idle;
   bool has_begun = false;
+  bool skipped = false;
   stage seen = stage::head;
   parser_.begin();
   for (;;) {
-    if (!has_begun && in_.view().starts_with("\r\n")) in_.take(2);  // RFC 9112, 2.2: left by some clients
-    if (!in_.view().empty() && (has_begun || in_.view() != "\r")) {
+    if (!has_begun && !skipped && in_.view().starts_with("\r\n")) {
+      in_.take(2);  // RFC 9112, 2.2: one empty line, left by some clients
+      skipped = true;
+    }
+    if (!in_.view().empty() && (has_begun || skipped || in_.view() != "\r")) {
       if (!has_begun) deadline = steady_clock::now() + limits.head;
       has_begun = true;
       in_.take(parser_.feed(in_.view()));

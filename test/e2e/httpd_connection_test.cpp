@@ -200,7 +200,7 @@ TEST_F(HttpdConnection, TerminateDoesNotWaitForEver) {
   await_routes(3);
   server_->signal(SIGTERM);
   EXPECT_EQ(server_->wait(), 0);
-  EXPECT_TRUE(server_->text(output::err).ends_with("httpd: some requests had no answer in time\n"));
+  EXPECT_NE(server_->text(output::err).find("httpd: some requests had no answer in time\n"), std::string::npos);
 }
 
 TEST_F(HttpdConnection, SecondTerminateEndsItAtOnce) {

@@ -105,27 +105,23 @@ class httpd_test : public ::testing::Test {
   parsed_dump dump_until(Good good) {
     constexpr std::string_view title = "SIGQUIT: quit\n";
     const auto give_up = std::chrono::steady_clock::now() + hang_limit;
-    for (;;) {
-      const std::size_t from = server_->text(output::err).size();
+    // A dump has no last line of its own: it is whole when the next one begins.
+    for (std::size_t from = server_->text(output::err).size(), begin = 0;;) {
       server_->signal(SIGQUIT);
-      const std::size_t begin = server_->await_text(output::err, title, from) - title.size();
-      // A dump has no last line of its own: whole goroutines are looked at while they come, and when
-      // nothing more has come for a while, the dump is over.
-      for (std::size_t size = 0, quiet = 0; quiet < 10;) {
-        const std::string text = server_->text(output::err).substr(begin);
-        if (text.size() == size) {
-          ++quiet;
-          std::this_thread::sleep_for(std::chrono::milliseconds(10));
-          continue;
-        }
-        size = text.size();
-        quiet = 0;
-        parsed_dump dump = parse_go_dump(text.substr(0, text.rfind("\n\n") + 2));
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));  // so as not to ask for more than it can say
+      const std::string text = server_->text(output::err);
+      if (begin == 0) {
+        const std::size_t first = text.find(title, from);
+        if (first != text.npos) begin = first + title.size();
+      }
+      const std::size_t next = begin == 0 ? text.npos : text.find(title, begin);
+      if (next != text.npos) {
+        parsed_dump dump = parse_go_dump(std::string_view(text).substr(begin, next - begin));
         if (good(dump)) return dump;
+        begin = next + title.size();
       }
       if (std::chrono::steady_clock::now() > give_up) {
-        throw waited_in_vain("waited in vain for a dump; the last one:\n" +
-                             server_->text(output::err).substr(begin));
+        throw waited_in_vain("waited in vain for a dump; the last one:\n" + text.substr(begin));
       }
     }
   }
