@@ -45,7 +45,8 @@ function(tuco_test_program target prefix label timeout)
   target_include_directories(${target} PRIVATE "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/test")
   target_compile_options(${target} PRIVATE ${tuco_test_flags})
   target_compile_definitions(${target} PRIVATE
-    TUCO_TEST_SOURCE_DIR="${PROJECT_SOURCE_DIR}" TUCO_TEST_BINARY_DIR="${PROJECT_BINARY_DIR}")
+    TUCO_TEST_SOURCE_DIR="${PROJECT_SOURCE_DIR}" TUCO_TEST_BINARY_DIR="${PROJECT_BINARY_DIR}"
+    "$<$<BOOL:${CMAKE_CROSSCOMPILING}>:TUCO_TEST_EMULATED>")
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/test")
   gtest_discover_tests(${target}
     TEST_PREFIX "${prefix}."
@@ -54,7 +55,12 @@ function(tuco_test_program target prefix label timeout)
     PROPERTIES LABELS ${label} TIMEOUT ${timeout})
 endfunction()
 
-foreach(layer IN LISTS tuco_layers)
+set(TUCO_TEST_LAYERS "" CACHE STRING "Only the unit tests of these layers; empty: all that are built")
+set(tuco_tested_layers ${tuco_layers})
+if(TUCO_TEST_LAYERS)
+  set(tuco_tested_layers ${TUCO_TEST_LAYERS})
+endif()
+foreach(layer IN LISTS tuco_tested_layers)
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${layer}/*_test.cpp")
   if(layer STREQUAL "arch")
     file(GLOB found CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/arch/${TUCO_ARCH}/*_test.cpp")

@@ -12,7 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cfenv>
-#include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -108,6 +108,38 @@ TEST(ContextTest, FramesOfOneStackKeepTheirOrderOverSwitches) {
   while (!inside.done()) inside.resume();
   EXPECT_EQ(left.size(), 51u);
   EXPECT_TRUE(std::is_sorted(left.begin(), left.end()));
+}
+
+// A function whose frame has no fixed size finds it through the frame pointer alone.
+struct bare {
+  context outside;
+  context inside;
+} the_bare;
+
+[[gnu::noinline]] void fill(volatile unsigned char* bytes, std::size_t n, unsigned char value) {
+  for (std::size_t i = 0; i < n; ++i) bytes[i] = value;
+}
+TUCO_TEST_SWITCHES_STACK std::size_t switch_in_dynamic_frame(context& from, const context& to,
+                                                             std::size_t size, unsigned char value) {
+  auto* bytes = static_cast<volatile unsigned char*>(__builtin_alloca(size));
+  fill(bytes, size, value);
+  switch_context(from, to);
+  return static_cast<std::size_t>(std::count(bytes, bytes + size, value));
+}
+
+TEST(ContextTest, AFrameOfDynamicSizeIsFoundAgain) {
+#ifdef TUCO_TSAN_FIBERS
+  GTEST_SKIP() << "a bare switch is not one of ThreadSanitizer's fibers";
+#endif
+  alignas(16) static unsigned char stack[128 * 1024];
+  make_context(the_bare.inside, reinterpret_cast<std::uintptr_t>(stack + sizeof stack), [] {
+    for (std::size_t size = 100;; size += 3) {
+      if (switch_in_dynamic_frame(the_bare.inside, the_bare.outside, size, 0x5a) != size) ::abort();
+    }
+  });
+  for (std::size_t size = 1; size < 2000; size += 7) {
+    ASSERT_EQ(switch_in_dynamic_frame(the_bare.outside, the_bare.inside, size, 0xa5), size);
+  }
 }
 
 // --- other threads ------------------------------------------------------------------------------

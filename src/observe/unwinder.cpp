@@ -28,6 +28,13 @@ std::uintptr_t plain_code_address(std::uintptr_t address) noexcept {
 #endif
 }
 
+/// Where a frame lies is not told by its frame pointer alone.
+#if defined(__aarch64__)
+constexpr bool record_at_bottom = true;
+#else
+constexpr bool record_at_bottom = false;
+#endif
+
 enum class step_result : std::uint8_t { moved, entry, no_rule, bad_frame };
 
 class walker {
@@ -78,9 +85,40 @@ class walker {
     if ((rule.flags & cfi_rule::cfa_is_expression) != 0) {
       return evaluate(tables_.pool()->expression(rule.cfa_offset), view(), nullptr, cfa);
     }
-    if (!is_known(rule.cfa_register)) return false;
-    cfa = registers_[rule.cfa_register] +
-          static_cast<std::uintptr_t>(static_cast<std::intptr_t>(rule.cfa_offset));
+    const bool known = is_known(rule.cfa_register);
+    if (known) {
+      cfa = registers_[rule.cfa_register] +
+            static_cast<std::uintptr_t>(static_cast<std::intptr_t>(rule.cfa_offset));
+    }
+    if constexpr (record_at_bottom) {
+      if (!exact_ && rule.cfa_register == dwarf_sp && cfa_by_record(rule, known, cfa)) return true;
+    }
+    return known;
+  }
+
+  // aarch64 puts the frame record (x29, x30) at the bottom of the frame, and x29 points to it. So a step by
+  // frame pointer does not tell where the caller's frame ends, but the caller's x29 and the place that its
+  // rule gives the record do. They also know better than an sp that comes from two places: the CFI of
+  // glibc's lazy binding does not mention the 16 bytes that the PLT pushed, and libgcc, before it goes to a
+  // landing pad, writes the registers of that frame over those that its own frame has saved.
+  bool cfa_by_record(const cfi_rule& rule, bool have_other, std::uintptr_t& cfa) const noexcept {
+    constexpr auto fp_index = static_cast<std::size_t>(tracked_index(dwarf_fp));
+    constexpr auto ra_index = static_cast<std::size_t>(tracked_index(dwarf_ra));
+    if (!is_known(dwarf_fp) || rule.how_of(fp_index) != recover::at_cfa ||
+        rule.how_of(ra_index) != recover::at_cfa ||
+        rule.where[ra_index] != rule.where[fp_index] + 1) {
+      return false;
+    }
+    const std::uintptr_t fp = registers_[dwarf_fp];
+    const std::uintptr_t by_record =
+        fp - static_cast<std::uintptr_t>(static_cast<std::intptr_t>(rule.where[fp_index]) * 8);
+    if (have_other && by_record == cfa) return true;
+    // Code without frame pointers keeps anything in x29: believe it if a return address lies there.
+    std::uintptr_t ra = 0;
+    if (fp < registers_[dwarf_sp] || fp % 16 != 0 || !view().load(fp + word, ra)) return false;
+    ra = plain_code_address(ra);
+    if (ra != 0 && tables_.find(ra - 1).rule == nullptr) return false;
+    cfa = by_record;
     return true;
   }
 
@@ -118,7 +156,9 @@ class walker {
   step_result by_rule(const cfi_rule& rule) noexcept {
     if (rule.is_outermost()) return step_result::entry;
     std::uintptr_t cfa = 0;
-    if (!find_cfa(rule, cfa)) return step_result::bad_frame;
+    if (!find_cfa(rule, cfa)) {
+      return is_known(dwarf_sp) ? step_result::bad_frame : by_frame_pointer();
+    }
 
     // All rules speak of the registers before the step: collect first, then replace.
     std::uintptr_t values[tracked_registers.size()];
@@ -206,6 +246,8 @@ class walker {
     known_ = 0;
     set(dwarf_fp, caller_fp);
     set(dwarf_sp, fp + 2 * word);
+    // The caller's sp is somewhere above; a bound for what comes, and nothing to start from.
+    if constexpr (record_at_bottom) known_ &= ~(std::uint64_t{1} << dwarf_sp);
     exact_ = false;
     return pc_ == 0 ? step_result::entry : step_result::moved;
   }

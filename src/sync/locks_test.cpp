@@ -99,6 +99,9 @@ TEST(LocksOnThreads, Once) {
 using LocksDeathTest = ::testing::Test;
 
 TEST(LocksDeathTest, UnlockOfUnlockedMutexIsFatal) {
+#ifdef TUCO_TEST_EMULATED
+  GTEST_SKIP() << "the program starts itself once more, which the host's kernel does not do for us";
+#endif
   ::testing::GTEST_FLAG(death_test_style) = "threadsafe";
   EXPECT_EXIT(
       {
