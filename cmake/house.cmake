@@ -13,6 +13,10 @@ foreach(check layers bans)
   set_tests_properties(house.${check} house.${check}_are_enforced PROPERTIES LABELS house TIMEOUT 60)
 endforeach()
 
+# What scripts/hazard_mutants takes away must still be there to be taken.
+add_test(NAME house.mutants COMMAND ${Python3_EXECUTABLE} "${PROJECT_SOURCE_DIR}/scripts/hazard_mutants" --list)
+set_tests_properties(house.mutants PROPERTIES LABELS house TIMEOUT 60)
+
 # The installed tree, used by a project that knows nothing of ours.
 if(TUCO_INSTALL)
   set(package "${PROJECT_BINARY_DIR}/package")

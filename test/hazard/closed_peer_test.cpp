@@ -5,8 +5,6 @@
 //             that arrives on a thread before it has a signal stack runs its handler on the wrong one.
 // Mitigation  MSG_NOSIGNAL; around sendfile, which has no such flag, SIGPIPE is blocked and taken out of
 //             the queue (os/socket.cpp). Threads begin with all signals blocked (os/thread.cpp).
-// Seen to fail without block_all_signals() at the end of worker_main(). Must fail without MSG_NOSIGNAL,
-// without the mask around sendfile, and without block_all_signals() in create_thread().
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>

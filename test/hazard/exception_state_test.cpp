@@ -8,7 +8,6 @@
 //             it began on ends in std::terminate.
 // Mitigation  save_exceptions() and restore_exceptions() in sched/switch.cpp: both words go with the
 //             goroutine, and are touched only when one of them is not zero.
-// Must fail with the bodies of both functions removed.
 #include <exception>
 #include <stdexcept>
 #include <string>

@@ -6,9 +6,6 @@
 // random moments while goroutines sit in read, in write, and in line for both; their numbers are
 // taken at once by the next connections. A byte that crosses over makes a message that is not of the
 // connection it arrived on.
-//
-// Seen to fail with the mitigation off: closing the number in net_fd::close() before
-// mutex_.wait_until_unused() brings foreign messages or EBADF within seconds.
 #include <sys/socket.h>
 
 #include <algorithm>

@@ -7,9 +7,6 @@
 // Mitigation  A pthread_atfork hook marks the child: its first call into the runtime prints a message and
 //             ends it (sched/plain_thread.cpp). All descriptors are O_CLOEXEC. close() takes the
 //             descriptor out of epoll first (poll/poller.cpp).
-// Must fail without watch_forks(): the child hangs, or runs on with the parent's goroutines. Without
-// SOCK_CLOEXEC: the started program lists more than three descriptors. Without the epoll_delete() in
-// poller::close(): the closed connection is still listed.
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>

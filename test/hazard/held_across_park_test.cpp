@@ -9,7 +9,6 @@
 //             for its processor starves.
 // Mitigation  H8, H20: the processor is taken from a thread that is outside the runtime for too long
 //             (sched/monitor.cpp); the thread keeps what it holds, others run on.
-// Must fail with judge() never saying `take`: H8 and H20 hang with one processor.
 #include <unistd.h>
 
 #include <array>
@@ -31,8 +30,8 @@ using namespace tuco::test;
 class HeldAcrossPark : public runtime_test {};
 TUCO_PROCESSORS(HeldAcrossPark);
 
-// Must fail with std::mutex in its place: unlocked on another thread, and the thread that runs both
-// goroutines waits for itself.
+// A lock that belongs to the thread lets the next goroutine in that comes there, and is unlocked by another
+// thread, or never.
 TUCO_TEST(HeldAcrossPark, OurMutexGoesWithTheGoroutine) {
   tuco::mutex m;
   int guarded = 0;

@@ -9,9 +9,6 @@
 // H24         pthread_exit() and a cancellation unwind the goroutine and end its worker without a word.
 //             Mitigation: a destructor of thread-specific data speaks up; cancellation is off on workers
 //             (sched/thread_start.cpp).
-// Must fail: H22 with the terminate handler not installed, and with `.cfi_undefined rip` taken out of
-// context.S; H23 without the destructor of goexit_unwinding; H24 without pthread_setspecific() and without
-// pthread_setcancelstate().
 #include <pthread.h>
 #include <unistd.h>
 #include <unwind.h>

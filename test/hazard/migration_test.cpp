@@ -31,8 +31,7 @@ TUCO_PROCESSORS(Migration);
 
 constexpr int rounds = 10;  // in which the visitor came to the thread that was left
 
-// Must fail without include/tuco/compat on the path: from -O1 on the visitor's 22 is read, and
-// overwritten.
+// With the system's headers the visitor's 22 is read, and overwritten.
 TUCO_TEST(Migration, ErrnoIsThatOfTheThreadThatRunsUsNow) {
   for (int i = 0; i < rounds;) {
     int visitor_saw = 0;
@@ -80,7 +79,7 @@ TUCO_TEST(Migration, ErrnoTravelsWhileOthersChangeTheirs) {
   noise.join();
 }
 
-// Must fail without include/tuco/compat: both say that nothing has changed.
+// With the system's headers both say that nothing has changed.
 TUCO_TEST(Migration, TheThreadsIdIsThatOfTheThreadThatRunsUsNow) {
   for (int i = 0; i < rounds;) {
     std::thread::id visitor;
@@ -102,8 +101,7 @@ TUCO_TEST(Migration, TheThreadsIdIsThatOfTheThreadThatRunsUsNow) {
   }
 }
 
-// Must fail with thread_slot() as a read of a C++ thread_local: with -O2 and -fPIC it names the
-// worker that was left.
+// As a C++ thread_local it names the worker that was left, with -O2 -fPIC.
 TUCO_TEST(Migration, TheThreadSlotIsThatOfTheThreadThatRunsUsNow) {
   for (int i = 0; i < rounds; ++i) {
     const auto* before = static_cast<const sched::worker*>(arch::thread_slot());
@@ -124,7 +122,7 @@ TUCO_TEST(Migration, TheThreadSlotIsThatOfTheThreadThatRunsUsNow) {
   return *launder;
 }
 
-// Must fail without the asm line: gcc with -fPIC and both compilers with -O2 -fPIC keep the address.
+// Without the asm line the address is kept, with -O2 -fPIC.
 TUCO_TEST(Migration, ALaunderedThreadLocalIsThatOfTheThreadThatRunsUsNow) {
   for (int i = 0; i < rounds;) {
     int* of_visitor = nullptr;

@@ -101,8 +101,8 @@ TEST_F(StackOverflow, OfTheDefaultStackIsReported) {
               report("256", "recurse_for_ever"));
 }
 
-// Must fail without -fstack-clash-protection: the frame's only access lies 300 KiB below, on somebody
-// else's stack, and nothing is noticed.
+// Without -fstack-clash-protection the frame's only access lies 300 KiB below, on somebody else's stack, and
+// nothing is noticed.
 TEST_F(StackOverflow, OfALargeFrameIsReported) {
   TUCO_NEEDS_PLAIN_FRAMES();
   EXPECT_EXIT(overflow(&large_frame), ::testing::ExitedWithCode(2), report("64", "large_frame"));
@@ -291,8 +291,7 @@ TEST_F(StackOverflow, AForeignHandlerThatOverflowsIsReported) {
       ::testing::ExitedWithCode(2), report("64", "large_frame"));
 }
 
-// No room for the frame that the kernel writes: it raises SIGSEGV without an address. Must fail while
-// only the fault's address is looked at.
+// No room for the frame that the kernel writes: it raises SIGSEGV without an address.
 TEST_F(StackOverflow, ASignalThatFindsNoRoomForItsFrameIsReported) {
   TUCO_NEEDS_PLAIN_FRAMES();
   EXPECT_EXIT(

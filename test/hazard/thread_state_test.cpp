@@ -102,8 +102,6 @@ TUCO_TEST(ThreadState, ALockedThreadIsNobodyElses) {
   look_everywhere([&] { return !is_blocked(SIGUSR2) && !locale.in_use(); }, "it was not put back");
 }
 
-// Must fail without `w->ending = true` in release_goroutine(): the thread goes on with the mask, and
-// others run there.
 TUCO_TEST(ThreadState, AGoroutineThatEndsLockedTakesItsThreadAlong) {
   private_locale locale;
   ASSERT_NE(locale.get(), nullptr);
