@@ -50,6 +50,8 @@ void __sanitizer_start_switch_fiber(void** fake_stack_save, const void* bottom, 
 void __sanitizer_finish_switch_fiber(void* fake_stack_save, const void** bottom_old,
                                      std::size_t* size_old);
 void __asan_unpoison_memory_region(const volatile void* address, std::size_t size);
+void __lsan_register_root_region(const void* address, std::size_t size);
+void __lsan_unregister_root_region(const void* address, std::size_t size);
 }
 #endif
 
@@ -62,6 +64,19 @@ inline void tsan_acquire(void* address) noexcept { __tsan_acquire(address); }
 inline void tsan_release(void*) noexcept {}
 inline void tsan_acquire(void*) noexcept {}
 #endif
+
+/// Mapped memory that keeps what it points to: LeakSanitizer, which comes with AddressSanitizer, looks
+/// for pointers in the program's own variables, stacks of threads and what they lead to, and nowhere else.
+inline void lsan_root([[maybe_unused]] const void* address, [[maybe_unused]] std::size_t size) noexcept {
+#ifdef TUCO_BASE_ASAN
+  __lsan_register_root_region(address, size);
+#endif
+}
+inline void lsan_no_root([[maybe_unused]] const void* address, [[maybe_unused]] std::size_t size) noexcept {
+#ifdef TUCO_BASE_ASAN
+  __lsan_unregister_root_region(address, size);
+#endif
+}
 
 /// While one exists, what libc does in our name (memcpy in code without instrumentation) is not looked at.
 class unseen_by_tsan {

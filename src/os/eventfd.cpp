@@ -6,9 +6,12 @@
 
 #include <cstdint>
 
+#include "base/sanitizer.hpp"
+
 namespace tuco::inline v1::os {
 
 int eventfd_open() noexcept {
+  const base::unseen_by_tsan unseen;  // as epoll_open()
   return system_call(call::eventfd, [] { return ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC); });
 }
 

@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "arch/thread_slot.hpp"
+#include "base/sanitizer.hpp"
 #include "os/clock.hpp"
 #include "os/futex.hpp"
 #include "os/membarrier.hpp"
@@ -117,6 +118,16 @@ void stop_workers() noexcept {
   }
 }
 
+/// Goroutines that main left behind are no leaks, nor is what they hold: Go's do not end either.
+void keep_what_is_left_reachable() noexcept {
+#ifdef TUCO_BASE_ASAN
+  const std::uint32_t epoch = the_scheduler.epoch.load(std::memory_order_relaxed);
+  task::the_registry().for_each([&](const goroutine& g) {
+    if (g.epoch == epoch && g.stack) base::lsan_root(reinterpret_cast<const void*>(g.stack.low), g.stack.size());
+  });
+#endif
+}
+
 }  // namespace
 
 worker* this_worker() noexcept { return static_cast<worker*>(arch::thread_slot()); }
@@ -134,7 +145,12 @@ int runtime_threads() noexcept {
   scheduler& s = the_scheduler;
   constexpr int caller_of_run = 1;
   constexpr int monitor = 1;
-  return s.worker_count + caller_of_run + monitor + s.other_threads.load(std::memory_order_relaxed);
+#ifdef TUCO_TSAN_FIBERS
+  constexpr int of_the_sanitizer = 1;  // started with the program's first thread
+#else
+  constexpr int of_the_sanitizer = 0;
+#endif
+  return s.worker_count + caller_of_run + monitor + of_the_sanitizer + s.other_threads.load(std::memory_order_relaxed);
 }
 
 void main_has_ended() noexcept {
@@ -203,6 +219,7 @@ int run_main(const start_options& options, int (*entry)(void*), void* object) {
   stop_monitor();
   stop_workers();
   base::tsan_acquire(&the_scheduler);
+  keep_what_is_left_reachable();
   s.lock.lock();
   // Goroutines that are left never run again; whoever looks at the queues of the next run must not
   // find them.

@@ -29,6 +29,10 @@ pthread_once_t tripwire_once = PTHREAD_ONCE_INIT;
 /// A goroutine called pthread_exit, or its thread was cancelled: glibc unwinds the goroutine's stack
 /// as if it were the thread's and the worker is gone. Nothing sensible can go on.
 void on_thread_end(void* value) noexcept {
+#ifdef TUCO_BASE_ASAN
+  // The frames below this one were left without unwinding.
+  if (const auto* w = static_cast<const worker*>(value)) __asan_unpoison_memory_region(w->fiber.bottom, w->fiber.size);
+#endif
   if (value != nullptr) base::fatal("goroutine ended its thread (pthread_exit or pthread_cancel)");
 }
 

@@ -34,9 +34,11 @@ registry::~registry() {
   if (slabs_.load() == nullptr) return;
   const std::size_t segments = roots_.segment_count.load();
   for (std::size_t i = 0; i < segments; ++i) {
+    base::lsan_no_root(roots_.segments.load()[i].load(), segment_bytes);
     os::release(roots_.segments.load()[i].load(), segment_bytes);
     delete[] slabs_.load()[i].load();
   }
+  base::lsan_no_root(slabs_.load(), 2 * directory_bytes);
   os::release(slabs_.load(), 2 * directory_bytes);
 }
 
@@ -47,6 +49,7 @@ bool registry::open() noexcept {
   const os::mapping memory = os::reserve(2 * directory_bytes, os::page_size());
   if (!memory) return false;
   os::name_region(memory.address, 2 * directory_bytes, "tuco goroutine directory");
+  base::lsan_root(memory.address, 2 * directory_bytes);
   auto* const bytes = static_cast<std::byte*>(memory.address);
   slabs_.store(reinterpret_cast<std::atomic<slab*>*>(bytes), std::memory_order_relaxed);
   roots_.segments.store(reinterpret_cast<std::atomic<std::byte*>*>(bytes + directory_bytes),
@@ -67,6 +70,7 @@ bool registry::grow() noexcept {
   }
   os::refuse_huge_pages(memory.address, segment_bytes);
   os::name_region(memory.address, segment_bytes, "tuco goroutines");
+  base::lsan_root(memory.address, segment_bytes);  // the closures of goroutines
   slabs_.load(std::memory_order_relaxed)[number].store(slabs, std::memory_order_relaxed);
   roots_.segments.load(std::memory_order_relaxed)[number].store(
       static_cast<std::byte*>(memory.address), std::memory_order_relaxed);
