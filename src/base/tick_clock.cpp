@@ -111,6 +111,7 @@ std::int64_t tick_scale::span_ns(std::uint64_t ticks) const noexcept {
 
 std::uint64_t tick_scale::span_ticks(std::int64_t ns) const noexcept {
   if (ns <= 0) return 0;
+  // NOLINTNEXTLINE(bugprone-incorrect-roundings): not negative
   return static_cast<std::uint64_t>(static_cast<double>(ns) / ns_per_tick_ + 0.5);
 }
 

@@ -155,7 +155,8 @@ TEST(Symbolizer, SaysWhichFunctionAnInlinedLambdaBelongsTo) {
   const auto frames = symbolize(address(subject::by_lambda(1).return_address), true);
   ASSERT_GE(frames.size(), 2U);
   const std::string& lambda = frames[0].function;
-  EXPECT_TRUE(lambda.starts_with("symbolizer_subject::by_lambda(int)::{lambda")) << lambda;
+  // The name of the lambda itself is the compiler's: {lambda(int)#1} of gcc, $_0 of clang.
+  EXPECT_TRUE(lambda.starts_with("symbolizer_subject::by_lambda(int)::")) << lambda;
   EXPECT_NE(lambda.find("::operator()"), std::string::npos) << lambda;
   EXPECT_EQ(frames.back().function, "symbolizer_subject::by_lambda(int)");
 }
@@ -211,16 +212,18 @@ TEST(Symbolizer, AddressesOutsideOfCodeAreAnsweredToo) {
 }
 
 TEST(Symbolizer, LibrariesAreNamed) {
+  // Of libc itself: the libraries of sanitizers put functions of their own before some.
+  void* const libc = ::dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
   for (const bool debug : {true, false}) {
     symbolizer s({debug, true});
-    const auto q = s.symbolize(address(::dlsym(RTLD_DEFAULT, "qsort")) + 1, false);
+    const auto q = s.symbolize(address(::dlsym(libc, "qsort")) + 1, false);
     EXPECT_EQ(q.back().function, "qsort");
     EXPECT_EQ(q.back().offset, 1U);
     // Without @GLIBC_... and, of several names of one function, the plain one.
-    EXPECT_EQ(s.symbolize(address(::dlsym(RTLD_DEFAULT, "nanosleep")), false).back().offset, 0U);
+    EXPECT_EQ(s.symbolize(address(::dlsym(libc, "nanosleep")), false).back().offset, 0U);
   }
   symbolizer plain(tables_only);
-  EXPECT_EQ(plain.symbolize(address(::dlsym(RTLD_DEFAULT, "nanosleep")), false)[0].function,
+  EXPECT_EQ(plain.symbolize(address(::dlsym(libc, "nanosleep")), false)[0].function,
             "nanosleep");
   EXPECT_EQ(plain.symbolize(address(::dlsym(RTLD_DEFAULT, "_Znwm")), false)[0].function,
             "operator new(unsigned long)");

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <new>
 
+#include "base/sanitizer.hpp"
 #include "observe/unwinder.hpp"
 
 // Calls fn(arg) on another stack. From the switch to the return its return address is undefined,
@@ -110,11 +111,47 @@ class test_stack {
   /// Runs f on this stack.
   template <class F>
   void call(F f) {
+    visit v{&f};
+    v.leave(bounds());
     tuco_test_call_on(
-        reinterpret_cast<void*>(bounds().high), [](void* p) { (*static_cast<F*>(p))(); }, &f);
+        reinterpret_cast<void*>(bounds().high),
+        [](void* p) {
+          visit& inside = *static_cast<visit*>(p);
+          inside.arrive();
+          (*static_cast<F*>(inside.f))();
+          inside.leave(inside.caller);
+        },
+        &v);
+    v.arrive();
   }
 
  private:
+  /// What AddressSanitizer has to be told on both ways.
+  struct visit {
+    void* f;
+    stack_bounds caller{};
+    void* fake_stack = nullptr;
+
+    void leave([[maybe_unused]] const stack_bounds& to) {
+#ifdef TUCO_BASE_ASAN
+      // The way back ends the stack: nothing of it is kept.
+      const bool back = to.low == caller.low;
+      __sanitizer_start_switch_fiber(back ? nullptr : &fake_stack, reinterpret_cast<const void*>(to.low),
+                                     to.high - to.low);
+#endif
+    }
+    void arrive() {
+#ifdef TUCO_BASE_ASAN
+      const void* from = nullptr;
+      std::size_t size = 0;
+      const bool back = caller.high != 0;
+      __sanitizer_finish_switch_fiber(back ? fake_stack : nullptr, &from, &size);
+      const auto low = reinterpret_cast<std::uintptr_t>(from);
+      if (!back) caller = {low, low + size};
+#endif
+    }
+  };
+
   static constexpr std::size_t bytes = 512 * 1024;
   void* memory_;
 };

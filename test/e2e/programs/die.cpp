@@ -185,7 +185,8 @@ const std::map<std::string_view, std::function<void()>> ways{
      [] {
        in_goroutine([] {
          crash_in_malloc.store(true);
-         std::free(std::malloc(10));
+         void* volatile kept = std::malloc(10);  // a pair that nobody looks at would be optimized away
+         std::free(kept);
        });
      }},
     {"null-plain-thread",
