@@ -44,11 +44,17 @@ bool at_full_size() {
   return size != nullptr && std::string_view(size) == "full";
 }
 
-/// Threads that were outside of the runtime when a run() ended: they sleep for ever at their next entry.
+/// Whether it was outside of the runtime when a run() ended: it sleeps for ever at its next entry.
+template <class Worker>
+bool was_left_behind(const Worker& x) {
+  if constexpr (requires { x.abandoned; }) return x.abandoned;
+  else return x.attention_word.load() == decltype(x.attention_word.load())::abandoned;
+}
+
 int threads_left_behind() {
   int count = 0;
   for (const sched::worker* x = sched::the_scheduler.all_workers.load(); x != nullptr; x = x->all_next) {
-    count += x->abandoned;
+    count += was_left_behind(*x);
   }
   return count;
 }
