@@ -9,11 +9,36 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
+#include <cstring>
 #include <system_error>
 #include <utility>
 
 namespace httpd {
 namespace {
+
+// Without openat2: part by part, and through no symbolic link at all. `path` has no ".." part.
+int open_by_parts(int folder, const char* path) noexcept {
+  constexpr int always = O_NOFOLLOW | O_CLOEXEC;
+  for (int at = folder;;) {
+    const char* const end = ::strchrnul(path, '/');
+    const bool last = end[0] == 0 || end[1] == 0;
+    char part[NAME_MAX + 1] = {};
+    int next = -1;
+    int error = ENAMETOOLONG;
+    if (static_cast<std::size_t>(end - path) < sizeof part) {
+      std::memcpy(part, path, static_cast<std::size_t>(end - path));
+      next = ::openat(at, part, !last ? always | O_PATH | O_DIRECTORY
+                                      : always | O_RDONLY | O_NOCTTY | O_NONBLOCK | (*end != 0 ? O_DIRECTORY : 0));
+      error = errno;
+    }
+    if (at != folder) ::close(at);
+    if (next < 0) return -error;
+    if (last) return next;
+    at = next;
+    path = end + 1;
+  }
+}
 
 // The address of errno is the thread's, and a goroutine may change its thread in any call of the
 // runtime: a function that reads errno makes no such call, and is not inlined into one that does.
@@ -24,6 +49,7 @@ namespace {
   for (int attempt = 0;; ++attempt) {
     const long fd = ::syscall(SYS_openat2, folder, path, &how, sizeof how);
     if (fd >= 0) return static_cast<int>(fd);
+    if (errno == ENOSYS) return open_by_parts(folder, path);  // before Linux 5.6, in some sandboxes, under valgrind
     // EAGAIN: something on the way was renamed meanwhile.
     if (errno != EINTR && (errno != EAGAIN || attempt == 100)) return -errno;
   }
@@ -101,7 +127,7 @@ root_folder::root_folder(const std::string& path) : folder_(::open(path.c_str(),
   if (const int found = open_beneath(folder_.descriptor(), "."); found >= 0) {
     ::close(found);
   } else {
-    throw std::system_error(-found, std::system_category(), path + (found == -ENOSYS ? ": openat2" : ""));
+    throw std::system_error(-found, std::system_category(), path);
   }
 }
 

@@ -31,11 +31,12 @@ class file {
 
 class root_folder {
  public:
-  /// @throws std::system_error when it is no folder, or the kernel cannot keep us inside of it
+  /// @throws std::system_error when it is no folder that can be read
   explicit root_folder(const std::string& path);
 
   /// Opens a path of target::path's form. The kernel sees to it that neither ".." nor a symbolic link
-  /// leads out of the root (openat2, RESOLVE_BENEATH), also while somebody moves folders about.
+  /// leads out of the root (openat2, RESOLVE_BENEATH), also while somebody moves folders about. A kernel
+  /// without that call is asked for each part, and no symbolic link is followed.
   [[nodiscard]] file open(std::string_view path) const noexcept;
 
   /// Answers with the file, the folder's index.html, or a listing.
