@@ -101,6 +101,15 @@ foreach(source IN LISTS sources)
   list(APPEND programs program_${name})
 endforeach()
 
+# Where the kernel refuses membarrier, every fence is a full one: the scheduler must hold there, too.
+function(tuco_test_without_membarrier folder filter)
+  add_test(NAME without_membarrier.${folder}
+    COMMAND program_without_membarrier $<TARGET_FILE:${folder}_test> --gtest_brief=1 "--gtest_filter=${filter}")
+  set_tests_properties(without_membarrier.${folder} PROPERTIES LABELS ${folder} TIMEOUT ${tuco_timeout_stress})
+endfunction()
+tuco_test_without_membarrier(conformance "*Scheduler*:*/Run.*:Membarrier.*:*SleepTest*:*WaitGroupTest*")
+tuco_test_without_membarrier(stress "Shapes/ParkReady.*_2")
+
 # Programs that drive other programs find them and the examples built.
 if(TARGET e2e_test)
   add_dependencies(e2e_test ${tuco_examples} ${programs})

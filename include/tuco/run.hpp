@@ -6,7 +6,12 @@
 /// `run(f)` starts the workers, runs `f` as goroutine 1, and returns when that has returned. As in
 /// Go, goroutines that are still alive then are not waited for: they never run again, their
 /// destructors do not run. Nothing of the runtime runs when run() has returned, so the static
-/// destructors that follow have the process to themselves.
+/// destructors that follow have the process to themselves; those of thread-locals on the runtime's threads
+/// have run. A goroutine that computes or blocks in the kernel at that moment goes on with that, and blocks
+/// for ever at its next call of the runtime; run() waits for it a few milliseconds, never more than a second.
+///
+/// exit() on any thread ends the run the same way before static objects are destroyed. On a goroutine that
+/// includes those that goroutines have constructed, on another thread not.
 ///
 ///     state               run            go, channels, locks
 ///     before the first    starts         go throws; the rest works between plain threads
@@ -48,7 +53,8 @@ TUCO_API int run(const run_options& options, int (*entry)(void*), void* object);
 
 /// @return What `f` returns if that converts to int, else 0.
 /// @throws std::logic_error when called in a running runtime or from a goroutine;
-///         std::system_error when the first thread cannot be had
+///         std::system_error when the first threads or the first stack cannot be had; nothing has run
+///         then. Later shortages: docs/design/scheduler.md
 template <class F>
   requires std::is_invocable_v<F&>
 int run(F&& f, const run_options& options = {}) {

@@ -39,7 +39,12 @@ int create_thread(void* (*entry)(void*), void* argument, std::size_t stack_size,
 }
 
 int join_thread(pthread_t thread) noexcept { return -::pthread_join(thread, nullptr); }
-int detach_thread(pthread_t thread) noexcept { return -::pthread_detach(thread); }
+
+int join_thread(pthread_t thread, std::int64_t deadline_ns) noexcept {
+  const timespec deadline{static_cast<time_t>(deadline_ns / 1'000'000'000),
+                          static_cast<long>(deadline_ns % 1'000'000'000)};
+  return -::pthread_clockjoin_np(thread, nullptr, CLOCK_MONOTONIC, &deadline);
+}
 
 sigset_t block_all_signals() noexcept {
   sigset_t all;

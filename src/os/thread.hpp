@@ -19,7 +19,9 @@ int create_thread(void* (*entry)(void*), void* argument, std::size_t stack_size,
                   pthread_t& out) noexcept;
 /// Waits for its end. @return 0 or a negative errno value.
 int join_thread(pthread_t thread) noexcept;
-int detach_thread(pthread_t thread) noexcept;
+/// @param deadline_ns  CLOCK_MONOTONIC
+/// @return -ETIMEDOUT: it has not ended by then, and is still to be joined.
+int join_thread(pthread_t thread, std::int64_t deadline_ns) noexcept;
 
 /// The caller's mask before the call; all signals are blocked after it.
 sigset_t block_all_signals() noexcept;

@@ -15,11 +15,9 @@ int run(const run_options& options, int (*entry)(void*), void* object) {
     explicit crash_reports(bool keep_signals) { observe::install_crash_reports(keep_signals); }
     ~crash_reports() { observe::uninstall_crash_reports(); }
   };
-  if (sched::the_scheduler.state.load(std::memory_order_acquire) != sched::phase::stopped) {
-    throw std::logic_error("tuco::run: the runtime is running already");
-  }
+  sched::run_claim claim;
   const crash_reports reports(options.keep_signals);
-  return sched::run_main(runtime::resolve_settings(options), entry, object);
+  return sched::run_main(claim, runtime::resolve_settings(options), entry, object);
 }
 
 }  // namespace detail

@@ -113,9 +113,8 @@ goroutine* steal(worker* w, bool last_pass, bool& found_timers) noexcept {
         }
       }
     }
-    if (victim == &self || victim->status.load(std::memory_order_relaxed) == processor_status::idle) {
-      continue;
-    }
+    // An idle one may have goroutines, too: there was no thread for it.
+    if (victim == &self) continue;
     goroutine* first = nullptr;
     if (last_pass && victim->run_queue.size() == 1 &&
         victim->status.load(std::memory_order_relaxed) == processor_status::running) {
@@ -305,6 +304,7 @@ goroutine* find_runnable(worker* w) noexcept {
                sleeper != 0 && earliest_timer() < sleeper) {
       poll::the_poller().interrupt();
     }
+    w->owes_timer = false;
     stop_worker(w);
     if (!w->alive.load(std::memory_order_relaxed)) return nullptr;
   }
@@ -442,6 +442,21 @@ void push_next(worker* w, goroutine* g) noexcept {
   if (goroutine* kicked = w->p->run_queue.set_next(g)) push_local(w, kicked);
 }
 
+namespace {
+
+/// Lock held.
+void drop_those_of_other_runs(ready_list& list) noexcept {
+  scheduler& s = the_scheduler;
+  const bool running = s.state.load(std::memory_order_acquire) == phase::running;
+  const std::uint32_t epoch = s.epoch.load(std::memory_order_relaxed);
+  ready_list all = std::exchange(list, {});
+  while (goroutine* g = all.pop_front()) {
+    if (running && g->epoch == epoch) list.push_back(g);
+  }
+}
+
+}  // namespace
+
 void push_global(goroutine* g) noexcept {
   ready_list list;
   list.push_back(g);
@@ -450,7 +465,11 @@ void push_global(goroutine* g) noexcept {
 
 void push_global(ready_list& list) noexcept {
   scheduler& s = the_scheduler;
+  const worker* self = this_worker();
   s.lock.lock();
+  // The end of a run waits for its workers, not for others: what they bring may belong to a run that is
+  // over by now. Under the lock, because close_run() changes the epoch under it.
+  if (self == nullptr || self->plain_thread) drop_those_of_other_runs(list);
   s.global.push_back_batch(list.head, list.tail, list.count);
   s.global_size.store(static_cast<std::uint32_t>(s.global.size()), std::memory_order_release);
   s.lock.unlock();
@@ -459,6 +478,7 @@ void push_global(ready_list& list) noexcept {
 }
 
 void worker_loop(worker* w) noexcept {
+  std::uint32_t without_stack = 0;  // in a row
   for (;;) {
     if (w->ending) return;
     if (goroutine* g = w->locked_goroutine) {
@@ -468,6 +488,8 @@ void worker_loop(worker* w) noexcept {
     }
     goroutine* g = find_runnable(w);
     if (g == nullptr) return;
+    // It would have to wait until we are idle. (Who sleeps without a word has looked at the poller's seat.)
+    if (std::exchange(w->owes_timer, false)) timer_became_earliest(earliest_timer());
     if (w->spinning) end_search_with_work(w);
     worker* owner = g->locked_worker.load(std::memory_order_relaxed);
     if (owner != nullptr && owner != w) {
@@ -476,12 +498,18 @@ void worker_loop(worker* w) noexcept {
       if (!w->alive.load(std::memory_order_relaxed)) return;
       continue;
     }
-    if (!g->stack && !give_stack(*w->p, g)) {
-      // No memory for a stack now. The goroutine is not lost; others may end and free theirs.
+    task::stack_failure why;
+    if (!g->stack && !give_stack(w->p, g, why)) {
+      // The goroutine is not lost; others may end and free their stacks. So no pause before each of those
+      // that wait in the global queue had its turn.
       push_global(g);
-      os::sleep_for(1'000'000);
+      if (++without_stack > the_scheduler.global_size.load(std::memory_order_relaxed)) {
+        without_stack = 0;
+        os::sleep_for(1'000'000);
+      }
       continue;
     }
+    without_stack = 0;
     run_goroutine(w, g);
   }
 }

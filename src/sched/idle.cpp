@@ -43,8 +43,6 @@ void give_back(processor* p) noexcept {
 }  // namespace
 
 void acquire(worker* w, processor* p) noexcept {
-  // What the monitor wanted, or took, was another one. Before `owner`, by which it finds this worker.
-  w->attention_word.store(attention::none, std::memory_order_relaxed);
   w->p = p;
   p->owner.store(w, std::memory_order_release);
 }
@@ -74,8 +72,9 @@ processor* take_idle() noexcept {
   p->next_idle = nullptr;
   p->held = true;
   p->status.store(processor_status::running, std::memory_order_relaxed);
+  // Store, then look, and so does the monitor (sleep_while_all_idle): all four are seq_cst.
   s.idle_processor_count.fetch_sub(1, std::memory_order_seq_cst);
-  if (s.monitor_asleep.load(std::memory_order_relaxed)) wake_monitor();
+  if (s.monitor_asleep.load(std::memory_order_seq_cst)) wake_monitor();
   return p;
 }
 
@@ -127,8 +126,8 @@ void start_worker(processor* p, bool searching) noexcept {
   }
   s.lock.unlock();
   if (new_worker(p, searching)) return;
-  // No thread can be had. The processor goes back; its queue can be stolen from, and the workers
-  // that exist take up the rest when they get to it.
+  // No thread can be had, or the run is over. The processor goes back; its queue can be stolen from, the
+  // workers that exist take up the rest when they get to it, and the monitor tries again.
   s.lock.lock();
   put_idle(p);
   s.lock.unlock();
@@ -178,7 +177,10 @@ void stop_worker(worker* w) noexcept {
 
 void hand_over(processor* p) noexcept {
   scheduler& s = the_scheduler;
-  if (p->status.load(std::memory_order_relaxed) == processor_status::retired) return give_back(p);
+  if (p->status.load(std::memory_order_relaxed) == processor_status::retired ||
+      s.state.load(std::memory_order_relaxed) != phase::running) {
+    return give_back(p);
+  }
   if (!p->run_queue.empty() || s.global_size.load(std::memory_order_relaxed) != 0) {
     return start_worker(p, false);
   }
@@ -196,9 +198,12 @@ void hand_over(processor* p) noexcept {
     s.lock.unlock();
     return start_worker(p, false);
   }
+  const std::int64_t next = p->timers.next();
   put_idle(p);
   s.lock.unlock();
   wake_if_work_is_waiting();
+  // Nobody looks after them now, unless somebody sleeps in the poller until then at the latest.
+  if (next != no_deadline) timer_became_earliest(next);
 }
 
 }  // namespace tuco::inline v1::sched

@@ -20,12 +20,28 @@ struct start_options {
   bool scheddetail = false;
 };
 
+/// The right to run: one at a time in a process. While it exists no other run() touches what belongs to
+/// the process as a whole (signal handlers, the scheduler).
+class run_claim {
+ public:
+  /// @throws std::logic_error if the runtime is running, or has not got rid of its last run yet
+  run_claim();
+  ~run_claim();
+  run_claim(const run_claim&) = delete;
+  run_claim& operator=(const run_claim&) = delete;
+
+ private:
+  friend int run_main(run_claim&, const start_options&, int (*)(void*), void*);
+  bool all_gone_ = true;
+};
+
 /// Runs `entry(object)` as the main goroutine and waits for its end; then stops the world for good:
-/// workers inside the runtime end, those that are outside lose their processor and will block for
-/// ever at their next entry. After one second it gives up waiting for stragglers.
+/// workers inside the runtime leave it and their threads end; those that are outside lose their
+/// processor and will block for ever at their next entry. After one second it gives up waiting for
+/// stragglers.
 /// @return What `entry` returned.
-/// @throws std::system_error if no thread can be had
-int run_main(const start_options& options, int (*entry)(void*), void* object);
+/// @throws std::system_error if no thread or no stack can be had
+int run_main(run_claim& claim, const start_options& options, int (*entry)(void*), void* object);
 
 /// Called on the main goroutine's stack.
 void main_has_ended() noexcept;

@@ -35,16 +35,19 @@
 #include <array>
 #include <system_error>
 
+#include "base/fatal.hpp"
 #include "os/cgroup.hpp"
 #include "os/clock.hpp"
 #include "os/futex.hpp"
 #include "os/membarrier.hpp"
 #include "os/sleep.hpp"
 #include "os/thread.hpp"
+#include "os/write.hpp"
 #include "poll/poller.hpp"
 #include "sched/lifecycle.hpp"
 #include "sched/monitor.hpp"
 #include "sched/scheduler.hpp"
+#include "task/registry.hpp"
 
 namespace tuco::inline v1::sched {
 namespace {
@@ -55,7 +58,8 @@ constexpr std::int64_t hog_round_ns = 1'000'000;
 constexpr int rounds_before_slowing = 50;   // about a millisecond
 constexpr std::int64_t slice_ns = 10'000'000;
 constexpr std::int64_t kernel_patience_ns = 20'000;
-constexpr int idle_rounds_before_sleep = 10;
+constexpr int slowing = 4;    ///< how much longer each round is then
+constexpr int settling = 32;  ///< how much longer each round without any event is
 constexpr std::size_t suspects_per_fence = 64;
 
 struct monitor_thread {
@@ -207,14 +211,97 @@ void help_out(std::int64_t now) noexcept {
   }
 }
 
+bool all_processors_idle() noexcept {
+  scheduler& s = the_scheduler;
+  return s.idle_processor_count.load(std::memory_order_seq_cst) ==
+         s.processor_count.load(std::memory_order_relaxed);
+}
+
+/// Grows whenever a goroutine runs.
+std::uint32_t slices_of_all() noexcept {
+  scheduler& s = the_scheduler;
+  std::uint32_t sum = 0;
+  const int slots = s.processor_slots.load(std::memory_order_acquire);
+  for (int i = 0; i < slots; ++i) {
+    sum += s.processors[i].load(std::memory_order_relaxed)->slices.load(std::memory_order_relaxed);
+  }
+  return sum;
+}
+
+/// Somebody waits for a processor or a timer is due: not a moment to sleep in.
+bool work_waits(std::int64_t now) noexcept { return any_work_visible() || earliest_timer() <= now; }
+
+/// A goroutine that runs or may run, or one that something else than a goroutine may wake.
+bool anybody_can_go_on() noexcept {
+  scheduler& s = the_scheduler;
+  if (earliest_timer() != no_deadline || poll::the_poller().waiters() != 0) return true;
+  if (s.plain_threads.load(std::memory_order_relaxed) > 1) return true;  // one is the caller of run()
+  const std::uint32_t epoch = s.epoch.load(std::memory_order_relaxed);
+  bool found = false;
+  task::the_registry().for_each([&](goroutine& g) {
+    const auto status = g.status.load(std::memory_order_relaxed);
+    found = g.epoch == epoch && (status == goroutine_status::running ||
+                                 (status == goroutine_status::runnable &&
+                                  g.switches.load(std::memory_order_relaxed) != 0));
+    return !found;
+  });
+  return found;
+}
+
+/// A program that stands still for want of a thread or a stack says so and ends. A shortage alone is no reason:
+/// it is waited out while somebody gets on who may end it (a worker comes back from a blocking call and takes
+/// the idle processor, a goroutine ends and its stack is free).
+class shortage_watch {
+ public:
+  void look(std::int64_t now, bool all_idle, bool ran) noexcept {
+    scheduler& s = the_scheduler;
+    const std::int64_t limit = s.shortage_limit_ns.load(std::memory_order_relaxed);
+    const int refused = s.thread_refused.load(std::memory_order_relaxed);
+    if (lasts(no_thread_since_, refused != 0 && all_idle && !ran && work_waits(now), now, limit)) {
+      os::fd_writer(2).text("runtime: failed to create new OS thread (have ").dec(runtime_threads())
+          .text(" already; errno=").dec(refused)
+          .text(")\nruntime: may need to increase max user processes (ulimit -u)\n");
+      base::fatal("newosproc");
+    }
+    const std::uint32_t refusals = s.stacks_refused.load(std::memory_order_relaxed);
+    const bool again = refusals != stacks_refused_;
+    stacks_refused_ = refusals;
+    std::uint64_t ended = 0;
+    if (again) {
+      const int slots = s.processor_slots.load(std::memory_order_acquire);
+      for (int i = 0; i < slots; ++i) {
+        ended += s.processors[i].load(std::memory_order_relaxed)->counters.ended.load(std::memory_order_relaxed);
+      }
+    }
+    const bool progress = ended != ended_;
+    ended_ = ended;
+    if (lasts(no_stack_since_, again && !progress && !anybody_can_go_on(), now, limit)) {
+      base::fatal("out of memory for goroutine stacks");
+    }
+  }
+
+ private:
+  /// Whether `condition` has held at each look for longer than `limit`.
+  static bool lasts(std::int64_t& since, bool condition, std::int64_t now, std::int64_t limit) noexcept {
+    if (!condition) since = 0;
+    else if (since == 0) since = now;
+    return since != 0 && now - since > limit;
+  }
+
+  std::int64_t no_thread_since_ = 0;
+  std::int64_t no_stack_since_ = 0;
+  std::uint32_t stacks_refused_ = 0;
+  std::uint64_t ended_ = 0;
+};
+
 /// Sleeps until a processor is taken into use. False: did not sleep.
 bool sleep_while_all_idle() noexcept {
   scheduler& s = the_scheduler;
   const std::uint32_t word = s.monitor_word.load(std::memory_order_acquire);
-  s.monitor_asleep.store(true, std::memory_order_relaxed);
-  base::full_fence();  // pairs with the read-modify-write in take_idle()
-  const bool all_idle = s.idle_processor_count.load(std::memory_order_relaxed) ==
-                        s.processor_count.load(std::memory_order_relaxed);
+  // Store, then look, and so does take_idle(): all four are seq_cst, so one of us sees the other.
+  s.monitor_asleep.store(true, std::memory_order_seq_cst);
+  // Work beside idle processors: there was no thread for it, and we are the one who tries again.
+  const bool all_idle = all_processors_idle() && !work_waits(os::steady_now_ns());
   if (all_idle && s.state.load(std::memory_order_relaxed) == phase::running) {
     // Without timers and descriptors only a plain thread can end this silence; when the last one
     // leaves, nobody would notice that the silence is a deadlock.
@@ -246,12 +333,18 @@ void* monitor_main(void*) {
   scheduler& s = the_scheduler;
   const start_options options = the_monitor.options;
   os::set_timer_slack(1);
+  for (;;) {
+    const std::uint32_t word = s.monitor_word.load(std::memory_order_acquire);
+    if (s.state.load(std::memory_order_acquire) != phase::starting) break;
+    os::futex_wait(s.monitor_word, word);
+  }
   os::cpu_quota_reader quota;
+  shortage_watch shortages;
   std::int64_t round_ns = shortest_round_ns;
   std::int64_t next_quota = os::steady_now_ns() + 1'000'000'000;
   std::int64_t next_trace = os::steady_now_ns() + options.schedtrace_ns;
   int quiet_rounds = 0;
-  int idle_rounds = 0;
+  std::uint32_t slices = 0;
   while (s.state.load(std::memory_order_acquire) == phase::running) {
     // A futex and not a plain sleep, so that the end of the runtime does not wait for it.
     const std::uint32_t word = s.monitor_word.load(std::memory_order_acquire);
@@ -260,26 +353,32 @@ void* monitor_main(void*) {
     if (s.state.load(std::memory_order_acquire) != phase::running) break;
     now = os::steady_now_ns();
 
-    const bool all_idle = s.idle_processor_count.load(std::memory_order_relaxed) ==
-                          s.processor_count.load(std::memory_order_relaxed);
-    idle_rounds = all_idle ? idle_rounds + 1 : 0;
-    if (idle_rounds > idle_rounds_before_sleep && round_ns == longest_round_ns &&
-        options.schedtrace_ns == 0) {
+    // An event that takes microseconds, once in a while, must not cost rounds by the dozen; nor must a
+    // server that is idle between two requests pay for waking us each time. So we settle quickly, but only
+    // while nothing runs at all, and sleep after a whole round in which nothing did.
+    const std::uint32_t slices_now = slices_of_all();
+    const bool ran = slices_now != slices;
+    slices = slices_now;
+    const bool all_idle = all_processors_idle();
+    const bool settled = all_idle && !ran;
+    if (settled && round_ns == longest_round_ns && options.schedtrace_ns == 0) {
       if (sleep_while_all_idle()) {
-        idle_rounds = 0;
-        quiet_rounds = 0;
+        quiet_rounds = rounds_before_slowing;  // what blocks a while after this is noticed after another such while
         round_ns = shortest_round_ns;
         continue;
       }
     }
 
+    shortages.look(now, all_idle, ran);
     help_out(now);
     const round_result seen = look_at_processors(now);
     if (seen.taken != 0) {
       quiet_rounds = 0;
       round_ns = shortest_round_ns;
+    } else if (settled) {
+      round_ns = std::min(settling * round_ns, longest_round_ns);
     } else if (++quiet_rounds > rounds_before_slowing) {
-      round_ns = std::min(2 * round_ns, longest_round_ns);
+      round_ns = std::min(slowing * round_ns, longest_round_ns);
     }
     if (seen.watch_kernel) round_ns = std::min(round_ns, 4 * shortest_round_ns);
     if (seen.watch_hog) round_ns = std::min(round_ns, hog_round_ns);
@@ -287,6 +386,7 @@ void* monitor_main(void*) {
     if (now >= next_quota) {
       next_quota = now + 1'000'000'000;
       follow_quota(quota);
+      close_probes();
     }
     if (options.schedtrace_ns != 0) {
       round_ns = std::min(round_ns, options.schedtrace_ns);
@@ -309,11 +409,20 @@ os::thread_activity activity_of(worker* w) noexcept {
   return w->probe.activity();
 }
 
+void close_probes() noexcept {
+  for (worker* w = the_scheduler.all_workers.load(std::memory_order_acquire); w != nullptr; w = w->all_next) {
+    if (w->probe_tid == 0 || (the_monitor.started && w->in_use.load(std::memory_order_acquire))) continue;
+    w->probe.close();
+    w->probe_tid = 0;
+  }
+}
+
 void start_monitor(const start_options& options) {
   the_monitor.options = options;
-  the_monitor.started = os::create_thread(&monitor_main, nullptr, 64 * 1024, the_monitor.thread) >= 0;
+  const int error = os::create_thread(&monitor_main, nullptr, 64 * 1024, the_monitor.thread);
+  the_monitor.started = error >= 0;
   if (!the_monitor.started) {
-    throw std::system_error(EAGAIN, std::system_category(), "tuco::run: no thread for the monitor");
+    throw std::system_error(-error, std::system_category(), "tuco::run: no thread for the monitor");
   }
 }
 

@@ -50,26 +50,21 @@ void give_way(worker* w, after_switch how) noexcept {
         if (w->attention_word.compare_exchange_strong(word, attention::none)) return;
         break;
       case attention::taken: {
+        // From here on the end of the run waits for us; it may have been faster (lifecycle.cpp).
+        if (!w->attention_word.compare_exchange_strong(word, attention::none)) break;
         w->p = nullptr;
         scheduler& s = the_scheduler;
         s.lock.lock();
-        processor* p = s.state.load(std::memory_order_relaxed) == phase::running &&
-                               w->current->epoch == s.epoch.load(std::memory_order_relaxed)
-                           ? take_idle()
-                           : nullptr;
+        processor* p = s.state.load(std::memory_order_relaxed) == phase::running ? take_idle() : nullptr;
         s.lock.unlock();
         if (p != nullptr) {
           acquire(w, p);
           return;
         }
-        if (s.state.load(std::memory_order_acquire) != phase::running ||
-            w->current->epoch != s.epoch.load(std::memory_order_relaxed)) {
-          block_forever();
-        }
-        // `attention_word` stays "taken" until the worker has a processor again: acquire().
         leave(w, w->current, nullptr, after_switch::surrender);
         return;
       }
+      case attention::abandoned: block_forever();
     }
   }
 }
@@ -161,13 +156,22 @@ std::uint32_t park_until(std::int64_t deadline_ns, commit_action commit, void* a
       const std::int64_t when = t->deadline.when_ns;
       const bool earliest = this_worker()->p->timers.add(t->deadline);
       if (!inner(self, inner_argument)) {
-        // What it waits for is there, and whoever brought it holds the claim. An expiry that ran
-        // meanwhile has lost it then and readies nobody: that the entry is gone says nothing.
-        if (self->claim.load(std::memory_order_acquire) == claimed_by_deadline) return true;
+        // What it waits for is there. Whoever brought it holds the claim (a notifier) or knows nothing of
+        // `self` (the poller): then the claim must become ours, or the deadline readies us later. That one
+        // alone readies whom it has claimed. docs/design/memory_ordering.md
+        if (!try_claim(self, claimed_by_commit) &&
+            self->claim.load(std::memory_order_acquire) == claimed_by_deadline) {
+          return true;
+        }
         timers::heap::remove(t->deadline);
         return false;
       }
-      if (earliest) timer_became_earliest(when);
+      if (earliest) {
+        worker* w = this_worker();
+        // On its own stack it looks for work next, and sits in the poller itself if there is none.
+        if (w->current != nullptr) timer_became_earliest(when);
+        else w->owes_timer = true;
+      }
       return true;
     }
   } timed{commit, argument, {}};

@@ -41,6 +41,7 @@
 namespace tuco::inline v1::sched {
 
 using task::arm_claim;
+using task::claimed_by_commit;
 using task::claimed_by_deadline;
 using task::goroutine;
 using task::ready_list;
@@ -75,6 +76,8 @@ void ready(goroutine* g) noexcept;
 
 /// Like park(), but the deadline is one of the parties: when it passes first, it claims with
 /// `claimed_by_deadline`. The claim must be armed. A deadline in the past still parks and times out.
+/// `commit` returns false when a party has claimed the wait and will not ready `self`, or when no party but the
+/// deadline knows of it: then the claim becomes `claimed_by_commit`, unless the deadline was faster.
 /// When it returns, the deadline can no longer touch the goroutine; waiters that are still queued
 /// are the caller's to remove.
 /// @param deadline_ns  steady clock, nanoseconds; `no_deadline` never passes

@@ -27,7 +27,13 @@ namespace tuco::inline v1::sched {
 
 inline constexpr int max_processors = 1024;
 
-enum class phase : std::uint32_t { stopped, running, stopping };
+enum class phase : std::uint32_t {
+  stopped,
+  starting,  ///< somebody has the right to run; threads are being made
+  running,
+  stopping,
+  overdue,   ///< run() has returned, but some workers have not left yet
+};
 
 struct scheduler {
   os::futex_lock lock;
@@ -37,7 +43,9 @@ struct scheduler {
   worker* idle_workers = nullptr;
   worker* free_workers = nullptr;  ///< records whose thread has ended
   int idle_worker_count = 0;
-  int worker_count = 0;            ///< threads, idle ones included
+  int worker_count = 0;            ///< threads, idle ones included; they have not left the scheduler
+  pthread_t last_to_leave{};       ///< the worker thread that has left last, not yet joined
+  bool last_is_set = false;
   int max_workers = 10000;
   queue::global_queue<task::goroutine> global;
 
@@ -48,7 +56,7 @@ struct scheduler {
   std::atomic<int> idle_processor_count{0};
   std::atomic<std::uint32_t> global_size{0};
   std::atomic<worker*> all_workers{nullptr};
-  std::atomic<std::uint32_t> epoch{0};
+  std::atomic<std::uint32_t> epoch{0};  ///< grows when a run begins and when it is over
 
   // -- the searching protocol (find_work.cpp)
   alignas(base::cache_line) std::atomic<int> searching{0};
@@ -75,7 +83,10 @@ struct scheduler {
   std::atomic<bool> forked{false};          ///< this process is the child of one that had workers
   std::atomic<int> plain_threads{0};        ///< that have used a primitive and have not ended
   std::atomic<int> other_threads{0};        ///< the runtime's own besides workers and monitor
-  std::atomic<std::uint32_t> threads_left{0};
+  std::atomic<int> thread_refused{0};       ///< errno value of the last attempt to start a worker; 0: it went well
+  std::atomic<std::uint32_t> stacks_refused{0};  ///< how often a goroutine was to begin and got no stack
+  /// How long a program stands still for want of a thread or a stack before it is ended (monitor.cpp).
+  std::atomic<std::int64_t> shortage_limit_ns{10'000'000'000};
 };
 
 extern scheduler the_scheduler;
@@ -100,8 +111,9 @@ void prepare_fiber(goroutine* g) noexcept;
 
 // spawn.cpp
 void goroutine_entry();
-/// Gives a goroutine that has not begun its stack. False: out of memory for stacks.
-bool give_stack(processor& p, goroutine* g) noexcept;
+/// Gives a goroutine that has not begun its stack. False: there is none to be had.
+/// @param p  the caller's, or null
+bool give_stack(processor* p, goroutine* g, task::stack_failure& why) noexcept;
 void release_goroutine(worker* w, goroutine* g) noexcept;
 void release_record(worker* w, goroutine* g) noexcept;
 std::uint64_t submit(goroutine* g) noexcept;  ///< returns its id
@@ -149,11 +161,14 @@ void check_deadlock() noexcept;
 
 // thread_start.cpp
 void attach_thread(worker* w) noexcept;
-void start_main(void (*body)());   ///< spawn.cpp: the main goroutine
+goroutine* make_main(void (*body)());       ///< spawn.cpp: runnable, in no queue. @throws std::system_error
+void discard_main(goroutine* g) noexcept;   ///< it will not run
 bool make_runnable(goroutine* g) noexcept;  ///< park.cpp: false for a goroutine of an earlier run
 
 // lifecycle.cpp
 [[noreturn]] void block_forever() noexcept;
+void open_run() noexcept;        ///< by the first worker, which has the main goroutine in its hands
+void exit_on_worker() noexcept;  ///< a goroutine has called exit()
 int runtime_threads() noexcept;
 
 }  // namespace tuco::inline v1::sched

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <new>
 #include <stdexcept>
+#include <string>
 #include <system_error>
 #include <utility>
 
@@ -107,11 +108,12 @@ void goroutine_entry() {
   end_goroutine();
 }
 
-bool give_stack(processor& p, goroutine* g) noexcept {
-  task::stack_failure why;
-  g->stack = p.stacks.allocate(g->size_class, why);
+bool give_stack(processor* p, goroutine* g, task::stack_failure& why) noexcept {
+  g->stack = p != nullptr ? p->stacks.allocate(g->size_class, why)
+                          : task::the_stack_pool().allocate(g->size_class, why);
   if (!g->stack) [[unlikely]] {
     stacks_ran_out.store(true, std::memory_order_relaxed);
+    the_scheduler.stacks_refused.fetch_add(1, std::memory_order_relaxed);
     return false;
   }
   arch::make_context(g->context, g->stack.top, &goroutine_entry);
@@ -134,8 +136,16 @@ void release_goroutine(worker* w, goroutine* g) noexcept {
 
 namespace {
 
-goroutine* new_goroutine(const go_options& options, const source_location& where,
-                         void* return_address) {
+/// @throws std::system_error with what the pool says; then the record is gone
+void demand_stack(worker* w, goroutine* g) {
+  task::stack_failure why;
+  if (give_stack(w->p, g, why)) return;
+  release_record(w, g);
+  throw std::system_error(why.error, std::system_category(), std::string("go: no stack: ") + why.text);
+}
+
+goroutine* new_goroutine(const go_options& options, const source_location& where, void* return_address,
+                         std::uint32_t epoch) {
   const runtime_section section;
   worker* w = this_worker();
   goroutine* parent = section.self();
@@ -157,31 +167,42 @@ goroutine* new_goroutine(const go_options& options, const source_location& where
                 reinterpret_cast<std::uintptr_t>(return_address)};
   g->name[options.name.copy(g->name, sizeof g->name - 1)] = '\0';
   g->stack = {};
-  g->epoch = the_scheduler.epoch.load(std::memory_order_relaxed);
+  g->epoch = epoch;
   g->cpu_ticks.store(0, std::memory_order_relaxed);
   g->switches.store(0, std::memory_order_relaxed);
   g->stack_high_water = 0;
   g->reason.store(wait_reason::none, std::memory_order_relaxed);
-  if (stacks_ran_out.load(std::memory_order_relaxed) && w->p != nullptr) [[unlikely]] {
+  if (stacks_ran_out.load(std::memory_order_relaxed)) [[unlikely]] {
     // They ran out once: find out now, where the caller can be told, instead of at the first run.
     stacks_ran_out.store(false, std::memory_order_relaxed);
-    if (!give_stack(*w->p, g)) {
-    release_record(w, g);
-    throw std::system_error(ENOMEM, std::system_category(), "go: no memory for a goroutine's stack");
-    }
+    demand_stack(w, g);
   }
   return g;
 }
 
 }  // namespace
 
-void start_main(void (*body)()) {
+goroutine* make_main(void (*body)()) {
   goroutine* g = new_goroutine({.name = "main"}, source_location::current(),
-                               __builtin_return_address(0));
+                               __builtin_return_address(0), the_scheduler.epoch.load(std::memory_order_relaxed));
+  const runtime_section section;
+  worker* w = this_worker();
+  // Here the caller of run() can still be told.
+  if (!g->stack) demand_stack(w, g);
   g->flags |= task::flag_main;
   g->parent = 0;
   g->start.emplace(body);
-  submit(g);
+  g->id.store(next_id(w), std::memory_order_release);
+  base::tsan_release(g);
+  g->status.store(goroutine_status::runnable, std::memory_order_release);
+  the_scheduler.outside_created.fetch_add(1, std::memory_order_relaxed);
+  return g;
+}
+
+void discard_main(goroutine* g) noexcept {
+  const runtime_section section;
+  task::the_stack_pool().release(std::exchange(g->stack, {}));
+  release_record(this_worker(), g);
 }
 
 std::uint64_t submit(goroutine* g) noexcept {
@@ -216,11 +237,22 @@ goroutine* record_of(unborn* u) noexcept { return reinterpret_cast<goroutine*>(u
 }  // namespace
 
 unborn* begin_go(const go_options& options, const source_location& where) {
-  if (sched::the_scheduler.state.load(std::memory_order_acquire) == sched::phase::stopped) {
-    throw std::logic_error("tuco::go: no runtime; goroutines live inside tuco::run()");
+  // The run that was open at a moment of this call: a plain thread may sleep here over the end of one and
+  // the start of the next. The epoch changes outside of `running` only.
+  const sched::scheduler& s = sched::the_scheduler;
+  std::uint32_t epoch = s.epoch.load(std::memory_order_acquire);
+  for (;;) {
+    const sched::phase state = s.state.load(std::memory_order_acquire);
+    const std::uint32_t again = s.epoch.load(std::memory_order_acquire);
+    if (again == epoch) {
+      // While the run ends, its goroutines may go on for a moment; what they start does not run.
+      if (state == sched::phase::running || state == sched::phase::stopping) break;
+      throw std::logic_error("tuco::go: no runtime; goroutines live inside tuco::run()");
+    }
+    epoch = again;
   }
   return reinterpret_cast<unborn*>(
-      sched::new_goroutine(options, where, __builtin_return_address(0)));
+      sched::new_goroutine(options, where, __builtin_return_address(0), epoch));
 }
 
 closure& closure_of(unborn* u) noexcept { return record_of(u)->start; }

@@ -82,7 +82,8 @@ void claim_stack(worker* w, goroutine* g) noexcept {
 
 /// `g` with a stack, or null: then it waits in the global queue until somebody frees one.
 goroutine* with_stack(worker* w, goroutine* g) noexcept {
-  if (give_stack(*w->p, g)) [[likely]] return g;
+  task::stack_failure why;
+  if (give_stack(w->p, g, why)) [[likely]] return g;
   push_global(g);
   return nullptr;
 }

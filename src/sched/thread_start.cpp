@@ -2,7 +2,11 @@
 #include "sched/thread_start.hpp"
 
 #include <cxxabi.h>
+
+#include <cerrno>
 #include <new>
+#include <system_error>
+#include <utility>
 
 #include "arch/thread_slot.hpp"
 #include "os/proc.hpp"
@@ -10,6 +14,9 @@
 #include "os/thread.hpp"
 #include "os/write.hpp"
 #include "base/fatal.hpp"
+#include "sched/lifecycle.hpp"
+
+extern "C" void* __dso_handle;
 
 namespace tuco::inline v1::sched {
 namespace {
@@ -36,18 +43,35 @@ void on_thread_end(void* value) noexcept {
   if (value != nullptr) base::fatal("goroutine ended its thread (pthread_exit or pthread_cancel)");
 }
 
-/// The last thing a thread does: from here on its record may belong to another.
+/// Registered first, so it is called after the destructors of all thread-locals that goroutines made on this
+/// thread: when the thread ends, and at the beginning of an exit() on it, before any static object is
+/// destroyed ([basic.start.term]).
+void after_thread_locals(void*) noexcept {
+  const worker* w = this_worker();
+  if (w == nullptr) return;  // it has left
+  // pthread_exit has unwound to the thread's own stack, where the tripwire waits.
+  const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+  if (here >= w->own_stack.low && here < w->own_stack.high) return;
+  exit_on_worker();
+}
+
+/// The last that a worker does as one: from here on its record may belong to another thread.
+///
+/// Threads are joined in a chain: each that leaves joins the one that left before it, run() the last one.
+/// So no more than one is ever waiting to be joined, and when the last one has ended, all have.
 void thread_has_left(worker* w) noexcept {
   scheduler& s = the_scheduler;
   s.lock.lock();
   w->visible_goroutine.store(nullptr, std::memory_order_relaxed);
-  os::detach_thread(w->thread);
+  const bool any = std::exchange(s.last_is_set, true);
+  const pthread_t previous = std::exchange(s.last_to_leave, pthread_self());
   w->next_idle = s.free_workers;
   s.free_workers = w;
   --s.worker_count;
   check_deadlock();
   w->in_use.store(false, std::memory_order_release);
   s.lock.unlock();
+  if (any) os::join_thread(previous);
 }
 
 void* worker_main(void* argument) {
@@ -55,6 +79,7 @@ void* worker_main(void* argument) {
   arch::set_thread_slot(w);
   pthread_once(&tripwire_once, [] { pthread_key_create(&tripwire_key, &on_thread_end); });
   pthread_setspecific(tripwire_key, w);
+  abi::__cxa_thread_atexit(&after_thread_locals, nullptr, &__dso_handle);
   pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, nullptr);
   attach_thread(w);
   w->tid = os::thread_id();
@@ -64,13 +89,14 @@ void* worker_main(void* argument) {
   os::set_signal_mask(worker_signal_mask());
   w->spinning = w->next_spinning;
   acquire(w, std::exchange(w->next_processor, nullptr));
+  if (w->hand_to != nullptr) open_run();  // the main goroutine
   worker_loop(w);
   if (w->p != nullptr) hand_over(release(w));  // a locked goroutine ended and takes its thread along
   os::block_all_signals();  // as at the beginning: no handler without a signal stack
   os::remove_signal_stack(w->signal_stack);
   pthread_setspecific(tripwire_key, nullptr);
-  thread_has_left(w);
   arch::set_thread_slot(nullptr);
+  thread_has_left(w);
   return nullptr;
 }
 
@@ -98,31 +124,35 @@ void attach_thread(worker* w) noexcept {
   }
 }
 
-bool new_worker(processor* p, bool searching) noexcept {
+namespace {
+
+/// Lock held. Counts one more. @return A record that had a thread before, or null.
+worker* reuse_record() noexcept {
   scheduler& s = the_scheduler;
-  s.lock.lock();
-  if (s.worker_count >= s.max_workers) {
-    s.lock.unlock();
-    os::fd_writer(2).text("runtime: program exceeds ").dec(s.max_workers).text("-thread limit\n");
-    base::fatal("thread exhaustion");
-  }
-  worker* w = s.free_workers;
-  if (w != nullptr) {
-    s.free_workers = w->next_idle;
-    w->next_idle = nullptr;
-  }
   ++s.worker_count;
-  s.lock.unlock();
-  if (w == nullptr) {
-    w = new (std::nothrow) worker;
-    if (w != nullptr) {
-      w->all_next = s.all_workers.load(std::memory_order_relaxed);
-      static std::atomic<int> numbers{0};
-      w->number = numbers.fetch_add(1, std::memory_order_relaxed);
-      while (!s.all_workers.compare_exchange_weak(w->all_next, w, std::memory_order_release)) {
-      }
-    }
+  worker* w = s.free_workers;
+  if (w != nullptr) s.free_workers = std::exchange(w->next_idle, nullptr);
+  return w;
+}
+
+worker* new_record() noexcept {
+  scheduler& s = the_scheduler;
+  auto* w = new (std::nothrow) worker;
+  if (w == nullptr) return nullptr;
+  static std::atomic<int> numbers{0};
+  w->number = numbers.fetch_add(1, std::memory_order_relaxed);
+  w->all_next = s.all_workers.load(std::memory_order_relaxed);
+  while (!s.all_workers.compare_exchange_weak(w->all_next, w, std::memory_order_release)) {
   }
+  return w;
+}
+
+/// Starts a thread, counted already, that begins with `p` and perhaps with a goroutine in its hands.
+/// @return 0 or a negative errno value; then it is not counted any more.
+int start_thread(worker* w, processor* p, bool searching, goroutine* hand_to) noexcept {
+  scheduler& s = the_scheduler;
+  if (w == nullptr) w = new_record();
+  int error = -ENOMEM;
   if (w != nullptr) {
     w->next_processor = p;
     w->next_spinning = searching;
@@ -132,13 +162,19 @@ bool new_worker(processor* p, bool searching) noexcept {
     w->pending = after_switch::nothing;
     w->current = nullptr;
     w->locked_goroutine = nullptr;
-    w->hand_to = nullptr;
+    w->hand_to = hand_to;
     w->ending = false;
-    w->abandoned = false;
+    w->owes_timer = false;
     w->alive.store(true, std::memory_order_relaxed);
     w->in_use.store(true, std::memory_order_release);
     s.threads_created.fetch_add(1, std::memory_order_relaxed);
-    if (os::create_thread(&worker_main, w, 0, w->thread) >= 0) return true;
+    error = os::create_thread(&worker_main, w, 0, w->thread);
+    if (error >= 0) {
+      if (s.thread_refused.load(std::memory_order_relaxed) != 0) {
+        s.thread_refused.store(0, std::memory_order_relaxed);
+      }
+      return 0;
+    }
     w->alive.store(false, std::memory_order_relaxed);
     w->in_use.store(false, std::memory_order_release);
   }
@@ -146,11 +182,42 @@ bool new_worker(processor* p, bool searching) noexcept {
   --s.worker_count;
   if (w != nullptr) {
     w->next_processor = nullptr;
+    w->hand_to = nullptr;
     w->next_idle = s.free_workers;
     s.free_workers = w;
   }
+  s.thread_refused.store(-error, std::memory_order_relaxed);
   s.lock.unlock();
-  return false;
+  return error;
+}
+
+}  // namespace
+
+bool new_worker(processor* p, bool searching) noexcept {
+  scheduler& s = the_scheduler;
+  s.lock.lock();
+  if (s.state.load(std::memory_order_relaxed) != phase::running) {
+    s.lock.unlock();
+    return false;
+  }
+  if (s.worker_count >= s.max_workers) {
+    s.lock.unlock();
+    os::fd_writer(2).text("runtime: program exceeds ").dec(s.max_workers).text("-thread limit\n");
+    base::fatal("thread exhaustion");
+  }
+  worker* w = reuse_record();
+  s.lock.unlock();
+  return start_thread(w, p, searching, nullptr) == 0;
+}
+
+void start_first_worker(processor* p, goroutine* main) {
+  scheduler& s = the_scheduler;
+  s.lock.lock();
+  worker* w = reuse_record();
+  s.lock.unlock();
+  if (const int error = start_thread(w, p, false, main); error < 0) {
+    throw std::system_error(-error, std::system_category(), "tuco::run: no thread for a worker");
+  }
 }
 
 void end_worker(worker* w) noexcept { w->alive.store(false, std::memory_order_relaxed); }

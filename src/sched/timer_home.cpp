@@ -11,7 +11,8 @@ timers::heap* timer_home() noexcept {
   if (const worker* w = this_worker(); w != nullptr && w->p != nullptr) return &w->p->timers;
   scheduler& s = the_scheduler;
   // "Stopping" counts as running: a thread that comes too late must not be blamed for it.
-  if (s.state.load(std::memory_order_acquire) == phase::stopped) return nullptr;
+  const phase state = s.state.load(std::memory_order_acquire);
+  if (state != phase::running && state != phase::stopping) return nullptr;
   processor* first = s.processors[0].load(std::memory_order_acquire);
   return first != nullptr ? &first->timers : nullptr;
 }

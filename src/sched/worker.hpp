@@ -12,6 +12,7 @@
 ///     yield       monitor    please let others run at the next entry (the slice is used up)
 ///     asked       monitor    the monitor wants the processor and has not decided yet
 ///     taken       monitor    the processor is gone; the worker must get another one
+///     abandoned   run()      taken, and the run is over: the thread may not come in any more
 
 #include <atomic>
 #include <cstdint>
@@ -29,7 +30,7 @@ namespace tuco::inline v1::sched {
 
 struct processor;
 
-enum class attention : std::uint32_t { none = 0, yield = 1, asked = 2, taken = 3 };
+enum class attention : std::uint32_t { none = 0, yield = 1, asked = 2, taken = 3, abandoned = 4 };
 
 /// What the next context must do for the one that was left.
 enum class after_switch : std::uint8_t {
@@ -75,8 +76,8 @@ struct alignas(base::cache_line) worker {
   os::signal_stack signal_stack;
   os::thread_probe probe;              ///< the monitor's
   int probe_tid = 0;
+  bool owes_timer = false;             ///< has added the earliest timer and told nobody: worker_loop()
   bool ending = false;                 ///< its locked goroutine has ended: so does the thread
-  bool abandoned = false;              ///< outside when the runtime stopped: blocks at its next entry
   std::atomic<bool> in_use{false};     ///< has a thread that may touch the scheduler
   std::atomic<bool> locked_waiting{false};
   task::goroutine* stand_in = nullptr;  ///< plain threads: the goroutine they appear as

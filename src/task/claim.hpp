@@ -16,6 +16,7 @@ namespace tuco::inline v1::task {
 /// Other values belong to the primitive that armed the claim (select: 1 + case index).
 inline constexpr std::uint32_t unclaimed = 0;
 inline constexpr std::uint32_t claimed_by_deadline = 0xffffffffu;
+inline constexpr std::uint32_t claimed_by_commit = 0xfffffffeu;  ///< the commit action: it need not wait
 
 inline void arm_claim(goroutine* g) noexcept {
   g->claim.store(unclaimed, std::memory_order_relaxed);

@@ -2,6 +2,7 @@
 // scheduler_test.cpp - the promises of tuco/run.hpp and tuco/go.hpp, with 1, 2 and 8 processors, and
 // that no processor is held by code that has left the runtime.
 #include <gtest/gtest.h>
+#include <linux/membarrier.h>
 #include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@
 #include <tuco/run.hpp>
 #include <tuco/wait_group.hpp>
 
+#include "os/membarrier.hpp"
 #include "sched/scheduler.hpp"
 
 namespace tuco {
@@ -294,6 +296,14 @@ TEST_P(Scheduler, AMillionYieldsOfTwoGoroutinesAlternate) {
       });
     }
     wg.wait();
+  });
+}
+
+/// In CI also where it is refused (cmake/tests.cmake).
+TEST(Membarrier, IsUsedWhereTheKernelGrantsItAndNowhereElse) {
+  run([] {
+    const bool granted = ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0) == 0;
+    EXPECT_EQ(os::membarrier_works(), granted);
   });
 }
 
