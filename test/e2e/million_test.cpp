@@ -32,8 +32,14 @@ TEST(MillionTest, ParkedGoroutinesCostAPageAndGoBack) {
   };
   EXPECT_EQ(figure("listed"), std::stod(count) + 1);
   EXPECT_EQ(figure("counted"), std::stod(count) + 1);
-  // A page of stack, a record, and the page table's share: not two pages.
-  EXPECT_LT(figure("bytes_each"), 6000);
+  // A page of stack, a record, and the page table's share: not two pages. Without optimization frames are
+  // larger.
+#ifdef NDEBUG
+  constexpr double most = 6000;
+#else
+  constexpr double most = 16'000;
+#endif
+  EXPECT_LT(figure("bytes_each"), most);
   if (figure("guards_cost_mappings") == 0) {
     EXPECT_LT(figure("mappings_added"), 1000);
   }
