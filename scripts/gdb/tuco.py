@@ -66,6 +66,7 @@ class Descriptor:
             raise gdb.GdbError("tuco_debug_v1 is not what this script knows")
         if number(data, 24, 4) == 0:
             raise gdb.GdbError("the runtime has not been started")
+        self.files = {}
         words = struct.unpack_from("<11Q", data, 32)
         self.registry, self.epoch, _, self.workers = words[:4]
         fields = [struct.unpack_from("<II", data, 120 + 8 * i) for i in range(36)]
@@ -122,7 +123,11 @@ class Goroutine:
         return self.descriptor.reasons[reason] if reason < len(self.descriptor.reasons) else "unknown wait reason"
 
     def creator(self):
-        file, line = string_at(self.field("created_file")), self.field("created_line")
+        # Many were started at few places.
+        at, known = self.field("created_file"), self.descriptor.files
+        if at not in known:
+            known[at] = string_at(at)
+        file, line = known[at], self.field("created_line")
         return f"{os.path.basename(file)}:{line}" if file and self.field("parent") else ""
 
 
