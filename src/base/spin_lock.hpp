@@ -35,7 +35,8 @@ class spin_lock {
   void pass_to_commit_action() noexcept { tsan_release(this); }
 
  private:
-  void wait_until_it_looks_free() noexcept {
+  // Apart, so that who takes a free lock keeps its registers.
+  [[gnu::noinline, gnu::cold]] void wait_until_it_looks_free() noexcept {
     for (int i = 0; locked_.load(std::memory_order_relaxed) != 0; ++i) {
       if (i % 64 != 63) base::pause();
       else spin_wait_yield();

@@ -24,73 +24,96 @@ bool unlock_channel(sched::goroutine*, void* c) noexcept {
 
 bool stay_parked(sched::goroutine*, void*) noexcept { return true; }
 
-/// The nil channel: nobody will ever end this wait, but a deadline may.
-void wait_on_nil(wait_reason reason, std::int64_t deadline) noexcept {
-  if (deadline != detail::no_deadline && deadline <= os::steady_now_ns()) return;
+/// The nil channel: nobody will ever end this wait ...
+[[noreturn, gnu::noinline, gnu::cold]] void wait_forever_on_nil(wait_reason reason) noexcept {
   sched::runtime_section section;
-  if (deadline == detail::no_deadline) {
-    for (;;) sched::park(&stay_parked, nullptr, reason, nullptr);
-  }
+  for (;;) sched::park(&stay_parked, nullptr, reason, nullptr);
+}
+
+/// ... but a deadline may.
+void wait_on_nil(wait_reason reason, std::int64_t deadline) noexcept {
+  if (deadline == detail::no_deadline) wait_forever_on_nil(reason);
+  if (deadline <= os::steady_now_ns()) return;
+  sched::runtime_section section;
   sched::arm_claim(section.self());
   sched::park_until(deadline, &stay_parked, nullptr, reason, nullptr);
 }
 
 constexpr std::uint32_t claimed_by_channel = 1;
 
-/// What the two kinds of operation on one channel have in common. Returns would_block only when
-/// `deadline` has passed.
-template <wait_reason Reason, class Attempt>
-attempt operate(channel& c, wait_list& line, chan_node& prototype, std::int64_t deadline,
-                Attempt try_locked) {
+/// Waits in `line`. Inside the runtime, lock held; it is released. Apart from the operations, which seldom
+/// come here, so that they keep their registers.
+[[gnu::noinline]] wait_result wait_in_line(channel& c, wait_list& line, sched::goroutine* self,
+                                           void* slot, deliver_function deliver, wait_reason reason) {
+  chan_node node;
+  node.g = self;
+  node.slot = slot;
+  node.deliver = deliver;
+  line.push_back(node);
+  c.lock.pass_to_commit_action();
+  sched::park(&unlock_channel, &c, reason, &c);
+  // Whoever took the node out has done all the work: `c` may be gone.
+  return node.result;
+}
+
+/// The same until `deadline`: `none` when that has passed.
+[[gnu::noinline]] wait_result wait_in_line_until(channel& c, wait_list& line, sched::goroutine* self,
+                                                 void* slot, deliver_function deliver,
+                                                 wait_reason reason, std::int64_t deadline) {
+  if (deadline <= os::steady_now_ns()) {
+    c.lock.unlock();
+    return wait_result::none;
+  }
+  chan_node node;
+  node.g = self;
+  node.slot = slot;
+  node.deliver = deliver;
+  node.claim = claimed_by_channel;
+  sched::arm_claim(self);
+  line.push_back(node);
+  c.lock.pass_to_commit_action();
+  if (sched::park_until(deadline, &unlock_channel, &c, reason, &c) == claimed_by_channel) {
+    return node.result;
+  }
+  c.lock.lock();
+  line.remove(node);
+  c.lock.unlock();
+  return wait_result::none;
+}
+
+enum class direction : bool { send, receive };
+
+/// Returns would_block only when `deadline` has passed. One function for each direction and use, with all
+/// of it inside: what is called is the waiting.
+template <direction Direction>
+[[gnu::always_inline]] inline attempt operate(channel& c, void* slot, deliver_function deliver,
+                                              std::int64_t deadline) {
+  constexpr bool sends = Direction == direction::send;
   for (;;) {
     sched::runtime_section section;
     c.lock.lock();
-    const attempt first = try_locked();
+    const attempt first = sends ? try_send_locked(c, slot, unlock_one{c})
+                                : try_recv_locked(c, slot, deliver, unlock_one{c});
     if (first != attempt::would_block) return first;
-
-    chan_node node = prototype;
-    node.g = section.self();
-    if (deadline == detail::no_deadline) {
-      line.push_back(node);
-      c.lock.pass_to_commit_action();
-      sched::park(&unlock_channel, &c, Reason, &c);
-    } else {
-      if (deadline <= os::steady_now_ns()) {
-        c.lock.unlock();
-        return attempt::would_block;
-      }
-      sched::arm_claim(node.g);
-      node.claim = claimed_by_channel;
-      line.push_back(node);
-      c.lock.pass_to_commit_action();
-      if (sched::park_until(deadline, &unlock_channel, &c, Reason, &c) != claimed_by_channel) {
-        c.lock.lock();
-        line.remove(node);
-        c.lock.unlock();
-        return attempt::would_block;
-      }
+    wait_list& line = sends ? c.senders : c.receivers;
+    constexpr wait_reason reason = sends ? wait_reason::chan_send : wait_reason::chan_receive;
+    switch (deadline == detail::no_deadline
+                ? wait_in_line(c, line, section.self(), slot, deliver, reason)
+                : wait_in_line_until(c, line, section.self(), slot, deliver, reason, deadline)) {
+      case wait_result::done: return attempt::done;
+      case wait_result::closed: return attempt::closed;
+      case wait_result::none: return attempt::would_block;
+      case wait_result::retry: break;
     }
-    // Whoever took the node out has done all the work: `c` may be gone.
-    if (node.result == wait_result::done) return attempt::done;
-    if (node.result == wait_result::closed) return attempt::closed;
   }
 }
 
-attempt send_until(channel& c, void* source, std::int64_t deadline) {
-  chan_node node;
-  node.slot = source;
-  return operate<wait_reason::chan_send>(c, c.senders, node, deadline, [&] {
-    return try_send_locked(c, source, unlock_one{c});
-  });
+[[gnu::noinline]] void send_in_section(channel& c, void* source) {
+  if (operate<direction::send>(c, source, nullptr, detail::no_deadline) == attempt::closed) throw_closed(send_on_closed);
 }
 
-attempt recv_until(channel& c, void* slot, deliver_function deliver, std::int64_t deadline) {
-  chan_node node;
-  node.slot = slot;
-  node.deliver = deliver;
-  return operate<wait_reason::chan_receive>(c, c.receivers, node, deadline, [&] {
-    return try_recv_locked(c, slot, deliver, unlock_one{c});
-  });
+[[gnu::noinline]] bool recv_in_section(channel& c, void* slot, deliver_function deliver) {
+  return operate<direction::receive>(c, slot, deliver, detail::no_deadline) == attempt::done;
 }
 
 chan_status status_of(attempt result, chan_status otherwise) noexcept {
@@ -111,6 +134,16 @@ constexpr std::size_t buffer_offset(const element_type& type) noexcept {
 }
 
 }  // namespace
+
+void deliver_and_wake(chan_node& waiter, void* slot, void* source, deliver_function deliver) {
+  try {
+    deliver(slot, source);
+  } catch (...) {
+    wake(waiter, wait_result::retry);
+    throw;
+  }
+  wake(waiter, wait_result::done);
+}
 
 bool offer(detail::chan_core* core, const void* source, sched::ready_list& woken) noexcept {
   channel& c = of(core);
@@ -168,13 +201,17 @@ void chan_destroy(chan_core* core) noexcept {
 }
 
 void chan_send(chan_core* core, void* source) {
-  if (core == nullptr) [[unlikely]] wait_on_nil(wait_reason::chan_send_nil, no_deadline);
-  if (send_until(of(core), source, no_deadline) == attempt::closed) throw_closed(send_on_closed);
+  if (core == nullptr) [[unlikely]] wait_forever_on_nil(wait_reason::chan_send_nil);
+  channel& c = of(core);
+  if (send_outside(c, source)) [[likely]] return;
+  send_in_section(c, source);
 }
 
 bool chan_recv(chan_core* core, void* slot, deliver_function deliver) {
-  if (core == nullptr) [[unlikely]] wait_on_nil(wait_reason::chan_receive_nil, no_deadline);
-  return recv_until(of(core), slot, deliver, no_deadline) == attempt::done;
+  if (core == nullptr) [[unlikely]] wait_forever_on_nil(wait_reason::chan_receive_nil);
+  channel& c = of(core);
+  if (recv_outside(c, slot, deliver)) [[likely]] return true;
+  return recv_in_section(c, slot, deliver);
 }
 
 // Refusing without the lock.
@@ -205,6 +242,7 @@ chan_status chan_try_send(chan_core* core, void* source) {
   if (core == nullptr) return chan_status::would_block;
   channel& c = of(core);
   if (!c.closed.load(std::memory_order_acquire) && looks_full(c)) return chan_status::would_block;
+  if (send_outside(c, source)) return chan_status::ok;
   attempt result;
   {
     sched::runtime_section section;
@@ -235,7 +273,7 @@ chan_status chan_send_until(chan_core* core, void* source, std::int64_t deadline
     wait_on_nil(wait_reason::chan_send_nil, deadline);
     return chan_status::timed_out;
   }
-  const attempt result = send_until(of(core), source, deadline);
+  const attempt result = operate<direction::send>(of(core), source, nullptr, deadline);
   if (result == attempt::closed) throw_closed(send_on_closed);
   return status_of(result, chan_status::timed_out);
 }
@@ -246,7 +284,8 @@ chan_status chan_recv_until(chan_core* core, void* slot, deliver_function delive
     wait_on_nil(wait_reason::chan_receive_nil, deadline);
     return chan_status::timed_out;
   }
-  return status_of(recv_until(of(core), slot, deliver, deadline), chan_status::timed_out);
+  return status_of(operate<direction::receive>(of(core), slot, deliver, deadline),
+                   chan_status::timed_out);
 }
 
 void chan_close(chan_core* core) {

@@ -20,8 +20,10 @@
 #include <tuco/chan.hpp>
 #include <tuco/detail/chan_core.hpp>
 
+#include "arch/thread_slot.hpp"
 #include "base/spin_lock.hpp"
 #include "sched/park.hpp"
+#include "sched/scheduler.hpp"
 #include "sync/wait_queue.hpp"
 
 namespace tuco::inline v1::sync {
@@ -36,24 +38,62 @@ struct channel_owner {
   void (*last_handle_gone)(channel_owner* self) noexcept;
 };
 
+/// Copies a value of plain bytes; the usual sizes without a call.
+[[gnu::always_inline]] inline void copy_bytes(void* to, const void* from, std::size_t size) noexcept {
+  // Compilers that know one of the places would warn of the sizes that do not occur there.
+  asm("" : "+r"(to), "+r"(from));
+  if (size == 8) [[likely]] std::memcpy(to, from, 8);
+  else if (size == 4) std::memcpy(to, from, 4);
+  else if (size == 16) std::memcpy(to, from, 16);
+  else if (size != 0) std::memcpy(to, from, size);
+}
+
+/// Sizes that copy_few_bytes() knows.
+[[nodiscard]] constexpr bool is_few_bytes(std::size_t size) noexcept {
+  return size == 1 || size == 4 || (size % 8 == 0 && size <= 64);
+}
+
+/// The same with no call at all, so that the caller needs to save no registers.
+[[gnu::always_inline]] inline void copy_few_bytes(void* to, const void* from,
+                                                  std::size_t size) noexcept {
+  asm("" : "+r"(to), "+r"(from));
+  if (size == 8) [[likely]] {
+    std::memcpy(to, from, 8);
+  } else if (size == 4) {
+    std::memcpy(to, from, 4);
+  } else if (size == 1) {
+    std::memcpy(to, from, 1);
+  } else {
+    auto* d = static_cast<std::byte*>(to);
+    auto* s = static_cast<const std::byte*>(from);
+    for (std::size_t i = 0; i < size; i += 8) {
+      std::memcpy(d + i, s + i, 8);
+      asm("" : "+r"(d));  // or compilers make a call to memcpy() of the loop
+    }
+  }
+}
+
 struct alignas(64) channel : detail::chan_core {
   channel(const element_type& t, std::size_t slots, std::byte* first,
           channel_owner* part_of = nullptr) noexcept
-      : value_size(t.size), capacity(slots), buffer(first), type(&t), owner(part_of) {}
+      : plain_buffer(slots != 0 && t.store == nullptr && t.destroy == nullptr && is_few_bytes(t.size)),
+        value_size(t.size), capacity(slots), buffer(first), type(&t), owner(part_of) {}
 
-  // -- guarded by `lock`; `closed` and `count` may be read without
+  // -- the first line: all that an operation on a buffer touches which is neither full nor empty
+
+  // Guarded by `lock`; `closed` and `count` may be read without.
   base::spin_lock lock;
   std::atomic<bool> closed{false};      ///< false -> true, once
+  const bool plain_buffer;              ///< constant: there is a buffer, and copy_few_bytes() serves it
   std::atomic<std::size_t> count{0};    ///< values in the buffer
   std::size_t head = 0;                 ///< slot of the oldest value
   std::size_t tail = 0;                 ///< slot for the next one
-
-  // -- constant
+  // Constant.
   const std::size_t value_size;
   const std::size_t capacity;
   std::byte* const buffer;
 
-  // -- guarded by `lock`; whether a line is empty may be asked without
+  // -- the second: guarded by `lock`; whether a line is empty may be asked without
   wait_list receivers;
   wait_list senders;
 
@@ -72,19 +112,6 @@ struct alignas(64) channel : detail::chan_core {
   }
 };
 
-/// Copies a value of plain bytes; the usual sizes without a call.
-inline void copy_bytes(void* to, const void* from, std::size_t size) noexcept {
-  // Compilers that know one of the places would warn of the sizes that do not occur there.
-  asm("" : "+r"(to), "+r"(from));
-  switch (size) {
-    case 8: std::memcpy(to, from, 8); return;
-    case 4: std::memcpy(to, from, 4); return;
-    case 16: std::memcpy(to, from, 16); return;
-    case 0: return;
-    default: std::memcpy(to, from, size);
-  }
-}
-
 enum class attempt : std::uint8_t { done, closed, would_block };
 
 struct unlock_one {
@@ -92,41 +119,31 @@ struct unlock_one {
   void operator()() const noexcept { c.lock.unlock(); }
 };
 
+/// `deliver(slot, source)` for a waiter that was taken out: it is woken either way.
+void deliver_and_wake(chan_node& waiter, void* slot, void* source, deliver_function deliver);
+
 /// Gives the value at `source` to a receiver that was taken out of its line. No lock is held: the
 /// receiver's place is ours alone until it is woken.
-inline void hand_over(channel& c, chan_node& receiver, void* source) {
-  if (receiver.deliver == nullptr) {
-    copy_bytes(receiver.slot, source, c.value_size);
-  } else {
-    try {
-      receiver.deliver(receiver.slot, source);
-    } catch (...) {
-      wake(receiver, wait_result::retry);
-      throw;
-    }
+[[gnu::always_inline]] inline void hand_over(channel& c, chan_node& receiver, void* source) {
+  if (receiver.deliver != nullptr) [[unlikely]] {
+    return deliver_and_wake(receiver, receiver.slot, source, receiver.deliver);
   }
+  copy_bytes(receiver.slot, source, c.value_size);
   wake(receiver, wait_result::done);
 }
 
 /// Takes the value of a sender that was taken out of its line. No lock is held.
-inline void take_over(channel& c, chan_node& sender, void* slot, deliver_function deliver) {
-  if (deliver == nullptr) {
-    copy_bytes(slot, sender.slot, c.value_size);
-  } else {
-    try {
-      deliver(slot, sender.slot);
-    } catch (...) {
-      wake(sender, wait_result::retry);
-      throw;
-    }
-  }
+[[gnu::always_inline]] inline void take_over(channel& c, chan_node& sender, void* slot,
+                                             deliver_function deliver) {
+  if (deliver != nullptr) [[unlikely]] return deliver_and_wake(sender, slot, sender.slot, deliver);
+  copy_bytes(slot, sender.slot, c.value_size);
   wake(sender, wait_result::done);
 }
 
 /// Sends if that needs no waiting. Lock held; released by `unlock()` exactly once, unless the
 /// answer is would_block.
 template <class Unlock>
-attempt try_send_locked(channel& c, void* source, Unlock unlock) {
+[[gnu::always_inline]] inline attempt try_send_locked(channel& c, void* source, Unlock unlock) {
   if (c.closed.load(std::memory_order_relaxed)) {
     unlock();
     return attempt::closed;
@@ -193,7 +210,7 @@ void refill(channel& c, std::size_t left, Unlock unlock) noexcept {
 /// Receives if that needs no waiting. Lock held; released by `unlock()` exactly once, unless the
 /// answer is would_block.
 template <class Unlock>
-attempt try_recv_locked(channel& c, void* slot, deliver_function deliver, Unlock unlock) {
+[[gnu::always_inline]] inline attempt try_recv_locked(channel& c, void* slot, deliver_function deliver, Unlock unlock) {
   const std::size_t n = c.size();
   if (n != 0) {
     std::byte* const oldest = c.slot(c.head);
@@ -224,6 +241,65 @@ attempt try_recv_locked(channel& c, void* slot, deliver_function deliver, Unlock
     return attempt::closed;
   }
   return attempt::would_block;
+}
+
+// Without a runtime_section.
+//
+// Streaming through a buffer that is neither full nor empty wakes nobody and waits for nobody: it
+// touches the channel alone, no processor, no queue. All that a section would protect is missing, so
+// these two do without one; what is left is the lock and a copy, without a call. They give up, having
+// changed nothing, where anything else is to be done, waiting for the lock included.
+//
+//   Taken away  The monitor may take the processor meanwhile, as from any code outside the runtime. The
+//               lock belongs to no processor; its holder is a running thread, and the kernel brings it
+//               back as it does one that it has preempted inside a section.
+//   Asked       Who never enters a section never answers the monitor. So the word is looked at, as a
+//               section would, and what it asks is answered there.
+//   Waiters     Live receivers in line mean count == 0, senders count == capacity (head of the file;
+//               a select that waits in both lines has no buffer). So a line is looked at only then, and
+//               the second cache line is left alone otherwise.
+
+/// Whether entering a section here would do more than enter: the thread is not known yet, or somebody
+/// wants an answer.
+[[nodiscard, gnu::always_inline]] inline bool section_has_a_question() noexcept {
+  const auto* w = static_cast<const sched::worker*>(arch::thread_slot());
+  return w == nullptr ||
+         w->attention_word.load(std::memory_order_relaxed) != sched::attention::none ||
+         sched::the_scheduler.forked.load(std::memory_order_relaxed);
+}
+
+[[gnu::always_inline]] inline bool send_outside(channel& c, const void* source) noexcept {
+  if (!c.plain_buffer || section_has_a_question()) [[unlikely]] return false;
+  if (!c.lock.try_lock()) [[unlikely]] return false;
+  const std::size_t n = c.size();
+  if (n == c.capacity || c.closed.load(std::memory_order_relaxed) ||
+      (n == 0 && c.receivers.front() != nullptr)) [[unlikely]] {
+    c.lock.unlock();
+    return false;
+  }
+  copy_few_bytes(c.slot(c.tail), source, c.value_size);
+  c.tail = c.after(c.tail);
+  c.set_size(n + 1);
+  c.lock.unlock();
+  return true;
+}
+
+[[gnu::always_inline]] inline bool recv_outside(channel& c, void* slot,
+                                                deliver_function deliver) noexcept {
+  if (deliver != nullptr || !c.plain_buffer || section_has_a_question()) [[unlikely]] {
+    return false;
+  }
+  if (!c.lock.try_lock()) [[unlikely]] return false;
+  const std::size_t n = c.size();
+  if (n == 0 || (n == c.capacity && c.senders.front() != nullptr)) [[unlikely]] {
+    c.lock.unlock();
+    return false;
+  }
+  copy_few_bytes(slot, c.slot(c.head), c.value_size);
+  c.head = c.after(c.head);
+  c.set_size(n - 1);
+  c.lock.unlock();
+  return true;
 }
 
 /// Whether a send would find the channel full, without the lock.

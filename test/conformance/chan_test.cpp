@@ -3,6 +3,7 @@
 // table, and what Go's own tests of channels demand, written anew.
 #include <tuco/chan.hpp>
 
+#include <atomic>
 #include <map>
 #include <string>
 #include <type_traits>
@@ -39,6 +40,23 @@ TUCO_TEST(ChanTest, ReceivesInTheOrderOfSends) {
     for (int i = 0; i < 100; ++i) ASSERT_EQ(ch.recv(), i) << "capacity " << capacity;
     sender.join();
   }
+}
+
+// Operations that neither wait nor wake do not enter the runtime, and yet must not keep the processor.
+TUCO_TEST(ChanTest, StreamingThroughABufferLetsOthersRun) {
+  std::atomic<bool> stop{false};
+  chan<int> ch(4);
+  auto streamer = spawn([&stop, ch] {
+    long sum = 0;
+    while (!stop.load(std::memory_order_relaxed)) {
+      ch.send(1);
+      sum += *ch.recv();
+    }
+    return sum;
+  });
+  yield();  // with one processor we come back only if it is given to us
+  stop.store(true, std::memory_order_relaxed);
+  EXPECT_GE(streamer.join(), 0);
 }
 
 TUCO_TEST(ChanTest, RecvOnEmptyParksUntilSend) {

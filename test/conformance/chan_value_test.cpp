@@ -161,6 +161,17 @@ void sizes_travel() {
   ch.send(in);
   EXPECT_EQ(ch.try_recv(out), chan_status::ok);
   EXPECT_EQ(out.data, in.data) << N;
+
+  // None of them touches its neighbour in the buffer.
+  chan<bytes> three(3);
+  for (unsigned char i = 0; i < 3; ++i) {
+    in.data.fill(i);
+    three.send(in);
+  }
+  for (unsigned char i = 0; i < 3; ++i) {
+    in.data.fill(i);
+    EXPECT_EQ(three.recv()->data, in.data) << N << ", number " << int{i};
+  }
 }
 
 TUCO_TEST(ChanValueTest, PlainValuesOfEverySize) {

@@ -92,10 +92,10 @@ void deadlock_with_stopped_timers() {
   deadlock();
 }
 
-void fork_and_call() {
+void fork_and_call(void (*call)()) {
   const pid_t child = ::fork();
   if (child == 0) {
-    tuco::yield();
+    call();
     ::_exit(0);
   }
   int status = 0;
@@ -174,7 +174,8 @@ const std::map<std::string_view, std::function<void()>> ways{
        (void)never.recv();
      }},
     {"threads", exhaust_threads},
-    {"fork", fork_and_call},
+    {"fork", [] { fork_and_call([] { tuco::yield(); }); }},
+    {"fork-stream", [] { fork_and_call([] { tuco::chan<int>(1).send(1); }); }},
     {"null", [] { in_goroutine([] { dereference(nullptr); }); }},
     {"wild", [] { in_goroutine([] { dereference(reinterpret_cast<volatile int*>(0x5000'0000'0000)); }); }},
     {"null-call", [] { in_goroutine([] { reinterpret_cast<void (*)()>(zero)(); }); }},
