@@ -256,11 +256,13 @@ TEST_F(HttpdBadInput, SlowReaderIsEndedAndHoldsUpNobody) {
 TEST_F(HttpdBadInput, IdleConnectionsAreClosedWithoutAWord) {
   start({"--idle-timeout", "0.2"});
   tcp_client never_spoke = connect();
-  tcp_client spoke_once = connect();
-  spoke_once.send(plain_request);
-  EXPECT_EQ(read_answer(spoke_once).status, 200);
   EXPECT_TRUE(never_spoke.at_end());
-  EXPECT_TRUE(spoke_once.at_end());
+  for (int status = 0; status != 200;) {  // again if this thread stood still for so long that it was too late
+    tcp_client spoke_once = connect();
+    spoke_once.send(plain_request);
+    status = read_answer(spoke_once).status;
+    EXPECT_TRUE(spoke_once.at_end());
+  }
   expect_clean_end();
 }
 

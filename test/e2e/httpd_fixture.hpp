@@ -126,13 +126,13 @@ class httpd_test : public ::testing::Test {
     }
   }
 
-  /// Waits until `n` requests are in the handlers of routes.
+  /// How many requests are in the handlers of routes.
+  static std::ptrdiff_t in_routes(const parsed_dump& dump) {
+    return std::count_if(dump.goroutines.begin(), dump.goroutines.end(),
+                         [](const dumped_goroutine& g) { return g.has_frame("httpd::serve_route"); });
+  }
   void await_routes(std::ptrdiff_t n) {
-    dump_until([n](const parsed_dump& d) {
-      return n == std::count_if(d.goroutines.begin(), d.goroutines.end(), [](const dumped_goroutine& g) {
-               return g.has_frame("httpd::serve_route");
-             });
-    });
+    dump_until([n](const parsed_dump& d) { return in_routes(d) == n; });
   }
 
   /// SIGTERM, and what it promises.
