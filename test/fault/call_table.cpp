@@ -20,6 +20,8 @@ constexpr std::array<int, sizeof...(Errors)> list{Errors...};
 constexpr auto lasting = how_long::lasting;
 constexpr auto passing = how_long::passing;
 
+constexpr std::string_view no_thread = "fatal error: newosproc";
+constexpr std::string_view no_stack = "fatal error: out of memory for goroutine stacks";
 constexpr std::string_view poller_lost = "somebody closed the runtime's descriptor";
 
 constexpr call_use uses[] = {
@@ -62,15 +64,15 @@ constexpr call_use uses[] = {
 };
 
 constexpr errors_of_call table[] = {
-    {call::mmap, lasting, list<ENOMEM, EAGAIN, EACCES, EPERM, EINVAL, ENFILE>, absorbed | reported,
-     "`run` or `go` throws; a goroutine that was started waits until a stack can be had; idle memory is kept; "
-     "dumps show fewer frames"},
+    {call::mmap, lasting, list<ENOMEM, EAGAIN, EACCES, EPERM, EINVAL, ENFILE>, absorbed | reported | ended,
+     "`run` or `go` throws; a goroutine that was started waits until a stack can be had, and the program ends "
+     "if nobody could get on for 10 s; idle memory is kept; dumps show fewer frames", no_stack},
     {call::munmap, lasting, list<EINVAL, ENOMEM>, absorbed, "the pages go back, the address space is lost"},
-    {call::mprotect, passing, list<ENOMEM, EACCES, EINVAL, EPERM>, absorbed | reported,
-     "as mmap; a worker without a signal stack reports no overflow"},
+    {call::mprotect, lasting, list<ENOMEM, EACCES, EINVAL, EPERM>, absorbed | reported | ended,
+     "as mmap; a worker without a signal stack reports no overflow", no_stack},
     {call::madvise, lasting, list<EINVAL, EAGAIN, EBADF, EIO, EPERM, EACCES, ENOSYS>, absorbed,
      "guards by mprotect; idle memory is kept"},
-    {call::madvise, lasting, list<ENOMEM>, absorbed | reported, "as mmap"},
+    {call::madvise, lasting, list<ENOMEM>, absorbed | reported | ended, "as mmap", no_stack},
     {call::mincore, lasting, list<EAGAIN, EFAULT, EINVAL, ENOMEM, EPERM>, absorbed,
      "a deep stack keeps its pages while it is idle; high-water marks read 0"},
     {call::prctl, lasting, list<EINVAL, EACCES, EBADF, EFAULT, ENOMEM, EPERM, ENOSYS>, absorbed,
@@ -78,8 +80,9 @@ constexpr errors_of_call table[] = {
     {call::futex, passing, list<EINTR>, absorbed, "the waiter looks again"},
     {call::membarrier, lasting, list<EPERM, ENOSYS, EINVAL>, absorbed,
      "full fences at each entry of the runtime, from then on"},
-    {call::thread_create, passing, list<EAGAIN, ENOMEM, EPERM, EINVAL>, absorbed | reported,
-     "`run` throws if it has no worker at all; else fewer workers; no reporter: dumps are written by whoever dies"},
+    {call::thread_create, lasting, list<EAGAIN, ENOMEM, EPERM, EINVAL>, absorbed | reported | ended,
+     "`run` throws if it has no worker at all; else fewer workers, and the program ends if work has found none "
+     "for 10 s; no reporter: dumps are written by whoever dies", no_thread},
     {call::sigaltstack, lasting, list<ENOMEM, EINVAL, EPERM, EFAULT>, absorbed,
      "overflows on this worker end in a bare SIGSEGV"},
     {call::tgkill, lasting, list<ESRCH, EAGAIN, EPERM, EINVAL>, absorbed,

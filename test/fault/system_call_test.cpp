@@ -44,17 +44,11 @@ bool at_full_size() {
   return size != nullptr && std::string_view(size) == "full";
 }
 
-/// Whether it was outside of the runtime when a run() ended: it sleeps for ever at its next entry.
-template <class Worker>
-bool was_left_behind(const Worker& x) {
-  if constexpr (requires { x.abandoned; }) return x.abandoned;
-  else return x.attention_word.load() == decltype(x.attention_word.load())::abandoned;
-}
-
+/// Threads that were outside of the runtime when a run() ended: they sleep for ever at their next entry.
 int threads_left_behind() {
   int count = 0;
   for (const sched::worker* x = sched::the_scheduler.all_workers.load(); x != nullptr; x = x->all_next) {
-    count += was_left_behind(*x);
+    count += x->attention_word.load() == sched::attention::abandoned;
   }
   return count;
 }
@@ -63,6 +57,7 @@ int threads_left_behind() {
 verdict play_cell(injector& in, const scenario& play, const fault& f) {
   const std::string before = open_descriptors();
   const std::size_t descriptors = count_descriptors();
+  sched::the_scheduler.shortage_limit_ns = 300'000'000;
   witness faulted(&in, &f);
   in.arm(f);
   play.play(faulted);
@@ -105,8 +100,8 @@ call_counts count_calls(injector& in, const scenario& play) {
 
 /// The calls of a scenario that are made to fail: the first ones, where most sites appear, and some later.
 std::vector<std::uint64_t> chosen_calls(std::uint64_t all) {
-  const std::uint64_t first_ones = at_full_size() ? 20 : 4;
-  const std::uint64_t later_ones = at_full_size() ? 10 : 3;
+  const std::uint64_t first_ones = at_full_size() ? 8 : 4;
+  const std::uint64_t later_ones = at_full_size() ? 4 : 3;
   std::set<std::uint64_t> chosen;
   for (std::uint64_t n = 1; n <= std::min(all, first_ones); ++n) chosen.insert(n);
   for (std::uint64_t i = 1; i <= later_ones; ++i) {
