@@ -143,11 +143,14 @@ class run_queue {
 
   /// Owner. Takes the next slot's occupant, else the oldest of the ring.
   [[nodiscard]] popped pop() noexcept {
-    if (next_.load(order::relaxed) != nullptr) {
-      // Null if a thief was faster.
-      if (T* item = next_.exchange(nullptr, order::release)) return {item, true};
-    }
+    if (T* item = pop_next()) return {item, true};
     return {pop_ring(), false};
+  }
+
+  /// Owner. Takes the next slot's occupant; null if there is none.
+  [[nodiscard]] T* pop_next() noexcept {
+    if (next_.load(order::relaxed) == nullptr) return nullptr;
+    return next_.exchange(nullptr, order::release);  // null if a thief was faster
   }
 
   /// Owner. Takes the oldest of the ring; null if there is none. The next slot stays.

@@ -41,6 +41,9 @@ void give_way(worker* w, after_switch how) noexcept {
       case attention::none: return;
       case attention::yield:
         if (w->attention_word.compare_exchange_strong(word, attention::none)) {
+          // The slice is used up for the one, too, that would inherit it: goroutines that keep waking each
+          // other would keep out all others for as long as one of them is always next.
+          if (goroutine* heir = w->p->run_queue.pop_next()) push_local(w, heir);
           give_way(w, after_switch::requeue_global);
           w = this_worker();
         }

@@ -299,6 +299,37 @@ TEST_P(Scheduler, AMillionYieldsOfTwoGoroutinesAlternate) {
   });
 }
 
+/// Two pairs over one channel: one of them is always next and inherits the slice. What they do between two
+/// turns of somebody else is limited by slices, of which the monitor ends each after ten milliseconds.
+TEST_P(Scheduler, AGroupThatKeepsWakingItselfDoesNotKeepOthersOut) {
+  in_runtime([] {
+    const chan<int> values(3);
+    std::atomic<bool> stop{false};
+    wait_group all;
+    for (int i = 0; i < 4; ++i) {
+      all.add();
+      go([&, i] {
+        while (!stop) {
+          if (i % 2 == 0) {
+            try {
+              values.send(1);
+            } catch (const closed_error&) {
+            }
+          } else {
+            static_cast<void>(values.recv());
+          }
+        }
+        all.done();
+      });
+    }
+    // Each time to the end of the queue, and back.
+    for (int i = 0; i < 20; ++i) yield();
+    stop = true;
+    values.close();
+    all.wait();
+  });
+}
+
 /// In CI also where it is refused (cmake/tests.cmake).
 TEST(Membarrier, IsUsedWhereTheKernelGrantsItAndNowhereElse) {
   run([] {
