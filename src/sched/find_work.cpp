@@ -90,9 +90,19 @@ void run_timers(processor& p) noexcept {
   if (due.head != nullptr) ready_all(due);
 }
 
-/// One pass over the others in random order. Sets `found_timers` if timers were due somewhere, whose
-/// goroutines are then in our own queue.
-goroutine* steal(worker* w, bool last_pass, bool& found_timers) noexcept {
+/// Of a processor that switches rapidly: picks in the 3 µs that a thief waits for its next slot to empty.
+constexpr std::uint32_t rapid_picks = 3;
+/// How often a searcher that has left a rapid processor its next slot begins anew before it sleeps. Its
+/// owner would wake it again with its next ready(), which costs both more than they have to do.
+constexpr int rapid_searches = 8;
+
+struct search_notes {
+  bool timers = false;  ///< some were due somewhere; their goroutines are in our own queue
+  bool rapid = false;   ///< a next slot was left to an owner that switches rapidly
+};
+
+/// One pass over the others in random order.
+goroutine* steal(worker* w, bool last_pass, search_notes& notes) noexcept {
   scheduler& s = the_scheduler;
   processor& self = *w->p;
   const auto slots = static_cast<std::uint32_t>(s.processor_slots.load(std::memory_order_acquire));
@@ -108,7 +118,7 @@ goroutine* steal(worker* w, bool last_pass, bool& found_timers) noexcept {
       if (next != no_deadline && next <= os::steady_now_ns()) {
         run_timers(*victim);
         if (!self.run_queue.empty()) {
-          found_timers = true;
+          notes.timers = true;
           return nullptr;
         }
       }
@@ -116,14 +126,21 @@ goroutine* steal(worker* w, bool last_pass, bool& found_timers) noexcept {
     // An idle one may have goroutines, too: there was no thread for it.
     if (victim == &self) continue;
     goroutine* first = nullptr;
+    bool take_next = last_pass;
     if (last_pass && victim->run_queue.size() == 1 &&
         victim->status.load(std::memory_order_relaxed) == processor_status::running) {
       // Most likely the next slot: its owner is about to park and to run it. A channel operation
-      // takes tens of nanoseconds, a stolen goroutine's cache misses microseconds.
+      // takes tens of nanoseconds, a stolen goroutine's cache misses microseconds. Where goroutines
+      // follow each other that fast, two that play ping-pong are not torn apart: the owner gets to the
+      // slot before we could. If it does not, the last look (P3) sees the slot, and the search begins
+      // anew.
+      const std::uint32_t before = victim->picked.load(std::memory_order_relaxed);
       const std::int64_t until = os::steady_now_ns() + 3'000;
       while (os::steady_now_ns() < until) base::pause();
+      take_next = victim->picked.load(std::memory_order_relaxed) - before < rapid_picks;
+      notes.rapid = notes.rapid || !take_next;
     }
-    if (victim->run_queue.steal_into(self.run_queue, last_pass, first) != 0) {
+    if (victim->run_queue.steal_into(self.run_queue, take_next, first) != 0) {
       self.counters.steals.store(self.counters.steals.load(std::memory_order_relaxed) + 1,
                                  std::memory_order_relaxed);
       return first;
@@ -199,6 +216,7 @@ bool sleep_in_poller(ready_list& found) noexcept {
 /// Does not return without a goroutine and a processor to run it on.
 goroutine* find_runnable(worker* w) noexcept {
   scheduler& s = the_scheduler;
+  int searches = 0;  // in a row, because of rapid processors
   for (;;) {
     // First of all: it is in no queue, and a worker that sleeps or ends would take it along.
     if (w->hand_to != nullptr) return std::exchange(w->hand_to, nullptr);
@@ -236,11 +254,12 @@ goroutine* find_runnable(worker* w) noexcept {
             s.processor_count.load(std::memory_order_relaxed) -
                 s.idle_processor_count.load(std::memory_order_relaxed)) {
       if (!w->spinning) begin_search(w);
-      bool again = false;
-      for (int pass = 0; pass < 4 && !again; ++pass) {
-        if (goroutine* g = steal(w, pass == 3, again)) return g;
+      search_notes notes;
+      for (int pass = 0; pass < 4 && !notes.timers; ++pass) {
+        if (goroutine* g = steal(w, pass == 3, notes)) return g;
       }
-      if (again) continue;
+      if (notes.timers || (notes.rapid && ++searches < rapid_searches)) continue;
+      searches = 0;
     }
 
     processor* p = w->p;
@@ -421,6 +440,7 @@ goroutine* pick(worker* w, due_timers timers) noexcept {
   if (!inherits) {
     p->slices.store(p->slices.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   }
+  p->picked.store(p->picked.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
   return g;
 }
 

@@ -52,6 +52,7 @@ struct alignas(base::cache_line) processor {
 
   std::uint64_t next_goroutine_id = 0;  ///< ids are taken from the global counter in batches
   std::uint64_t last_goroutine_id = 0;
+  std::atomic<std::uint32_t> picked{0};  ///< by the owner; a hint by which thieves see how fast it moves
 
   // Written by the owner, summed by readers.
   struct counters_type {
