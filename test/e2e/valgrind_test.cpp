@@ -16,7 +16,8 @@ class Valgrind : public httpd_test {
   }
 
   void start_under_valgrind(std::vector<std::string> command) {
-    command.insert(command.begin(), {program, "--quiet", "--fair-sched=yes", "--leak-check=full", "--error-exitcode=99"});
+    command.insert(command.begin(), {program, "--quiet", "--fair-sched=yes", "--leak-check=full", "--show-leak-kinds=definite",
+                                     "--errors-for-leak-kinds=definite", "--error-exitcode=99"});
     server_ = std::make_unique<process>(std::move(command));
     address_ = server_->await_line(output::out, "listening on ");
   }
