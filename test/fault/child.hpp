@@ -16,7 +16,7 @@ struct child_end {
 };
 
 /// How long a child may take: a limit on hangs. Generous, as the machine may be loaded.
-inline constexpr auto child_limit = std::chrono::seconds(30);
+inline constexpr auto child_limit = std::chrono::seconds(60);
 
 /// Forks. The caller must have started no thread and no runtime in this process before.
 /// @param body  its result is the child's exit status; no destructor and no atexit handler runs after it
