@@ -51,11 +51,14 @@ struct go_options {
 namespace detail {
 
 /// A goroutine between birth and its first place in a queue.
-struct unborn;
+/// Known by its closure, which is to be filled in between begin and commit.
+using unborn = closure;
 TUCO_API unborn* begin_go(const go_options& options, const source_location& where);
-TUCO_API closure& closure_of(unborn* u) noexcept;
 TUCO_API goroutine_id commit_go(unborn* u) noexcept;
 TUCO_API void abandon_go(unborn* u) noexcept;
+/// The same, but the processor stays the caller's in between: only when no code of the user's runs there.
+TUCO_API unborn* begin_plain_go(const go_options& options, const source_location& where);
+TUCO_API goroutine_id commit_plain_go(unborn* u) noexcept;
 [[noreturn]] TUCO_API void go_of_nil() noexcept;
 
 template <class F>
@@ -78,13 +81,18 @@ template <class F>
     if (f == nullptr) detail::go_of_nil();
   }
   // Inlined into the caller, so that the return address which begin_go() records lies in the creator.
+  if constexpr (detail::closure::is_plain<std::decay_t<F>>) {
+    detail::unborn* u = detail::begin_plain_go(options, where);
+    u->emplace(std::forward<F>(f));
+    return detail::commit_plain_go(u);
+  }
   detail::unborn* u = detail::begin_go(options, where);
   if constexpr (detail::closure::fits<std::decay_t<F>> &&
                 std::is_nothrow_constructible_v<std::decay_t<F>, F&&>) {
-    detail::closure_of(u).emplace(std::forward<F>(f));
+    u->emplace(std::forward<F>(f));
   } else {
     try {
-      detail::closure_of(u).emplace(std::forward<F>(f));
+      u->emplace(std::forward<F>(f));
     } catch (...) {
       detail::abandon_go(u);
       throw;

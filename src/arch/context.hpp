@@ -60,6 +60,12 @@ struct switch_range {
 
 namespace tuco::inline v1::arch {
 
+/// Both steps at once. What is said of switch_saved() holds.
+[[gnu::always_inline]] inline void switch_context(context& from, const context& to) noexcept {
+  save_control(from);
+  switch_saved(from, to);
+}
+
 /// Prepares `c` so that switching to it calls `entry` on the stack that ends at `top`.
 void make_context(context& c, std::uintptr_t top, entry_function entry) noexcept;
 

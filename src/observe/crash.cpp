@@ -63,7 +63,7 @@ const sched::worker* current_worker() noexcept {
 
 task::goroutine* current_goroutine() noexcept {
   const sched::worker* w = current_worker();
-  return w == nullptr ? nullptr : w->current;
+  return w == nullptr ? nullptr : w->running();
 }
 
 [[noreturn]] void end_process() noexcept {

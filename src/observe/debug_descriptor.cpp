@@ -78,7 +78,6 @@ constexpr debug_descriptor describe_layout() {
   d.g_pc = inside(context, TUCO_FIELD(tuco::arch::context, pc));
   d.g_stack_low = inside(bounds, TUCO_FIELD(stack, low));
   d.g_stack_high = inside(bounds, TUCO_FIELD(stack, high));
-  d.g_stack_top = inside(bounds, TUCO_FIELD(stack, top));
   d.g_name = TUCO_FIELD(goroutine, name);
   d.g_created_file = inside(created, TUCO_FIELD(creation_site, file));
   d.g_created_function = inside(created, TUCO_FIELD(creation_site, function));
@@ -86,16 +85,13 @@ constexpr debug_descriptor describe_layout() {
   d.g_created_pc = inside(created, TUCO_FIELD(creation_site, pc));
   d.g_start = inside(start, TUCO_FIELD(tuco::detail::closure, code));
   d.g_worker = TUCO_FIELD(goroutine, worker);
-  d.g_locked_worker = TUCO_FIELD(goroutine, locked_worker);
   d.g_switches = TUCO_FIELD(goroutine, switches);
-  d.g_cpu_ticks = TUCO_FIELD(goroutine, cpu_ticks);
   d.g_epoch = TUCO_FIELD(goroutine, epoch);
-  d.g_stack_high_water = TUCO_FIELD(goroutine, stack_high_water);
 
   d.m_next = TUCO_FIELD(worker, all_next);
   d.m_number = TUCO_FIELD(worker, number);
   d.m_tid = TUCO_FIELD(worker, tid);
-  d.m_goroutine = TUCO_FIELD(worker, visible_goroutine);
+  d.m_goroutine = TUCO_FIELD(worker, current);
   d.m_in_use = TUCO_FIELD(worker, in_use);
   d.m_attention = TUCO_FIELD(worker, attention_word);
 

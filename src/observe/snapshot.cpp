@@ -53,7 +53,7 @@ bool describe(const goroutine& g, const base::tick_scale& scale, goroutine_info&
   out.created_file = g.created.file;
   out.created_line = g.created.line;
   out.switches = g.switches.load(std::memory_order_relaxed);
-  out.locked_to_thread = g.locked_worker.load(std::memory_order_relaxed) != nullptr;
+  out.locked_to_thread = g.has_flag(task::flag_locked);
   out.name = copy_name(g);
   if (out.status == goroutine_status::waiting) {
     out.reason = g.reason.load(std::memory_order_relaxed);

@@ -162,7 +162,7 @@ stack_capture capture_goroutine(task::goroutine* g, std::span<std::uintptr_t> pc
   stack_capture out;
   const std::uint64_t id = g->id.load(std::memory_order_acquire);
   const sched::worker* self = sched::this_worker();
-  if (self != nullptr && self->current == g) {
+  if (self != nullptr && self->running() == g) {
     out.source = stack_source::own;
     out.walk = capture(current_registers(), bounds_of(g->stack), pcs, true, sps);
     return out;

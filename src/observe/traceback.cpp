@@ -270,7 +270,7 @@ void write_goroutines(const dump_options& options, const dump_order& order,
   task::goroutine* first = order.first;
   if (first == nullptr) {
     const sched::worker* w = sched::this_worker();
-    if (w != nullptr && !w->plain_thread) first = w->current;
+    if (w != nullptr && !w->plain_thread) first = w->running();
   }
   if (first != nullptr && first != order.left_out) add(*first);
   task::the_registry().for_each([&](task::goroutine& g) {

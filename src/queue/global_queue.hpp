@@ -73,6 +73,9 @@ class global_queue {
     out.first = out.last = head_;
     out.count = 1;
     while (out.count < max && out.last->*Next != nullptr) {
+      // Each step waits for the link of the one before, from far away when the queue is long. What was made
+      // together often lies together: a guess that costs nothing when it is wrong.
+      __builtin_prefetch(out.last + 8, 1);
       out.last = out.last->*Next;
       ++out.count;
     }

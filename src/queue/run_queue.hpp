@@ -11,6 +11,8 @@
 ///     push_back         adds at tail                  owner
 ///     set_next                         fills, hands   owner
 ///                                      back the old
+///     set_next_if_free                 fills, or      owner
+///                                      refuses
 ///     pop               head, if the   first          owner
 ///                       slot is empty
 ///     pop_ring          head                          owner
@@ -139,6 +141,14 @@ class run_queue {
       return nullptr;
     }
     return next_.exchange(item, order::release);
+  }
+
+  /// Owner. As set_next(), but an occupant keeps the slot. No read-modify-write.
+  /// @return False if the slot is taken; then nothing has changed.
+  [[nodiscard]] bool set_next_if_free(T* item) noexcept {
+    if (next_.load(order::relaxed) != nullptr) return false;
+    next_.store(item, order::release);  // N1
+    return true;
   }
 
   /// Owner. Takes the next slot's occupant, else the oldest of the ring.

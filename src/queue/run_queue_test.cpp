@@ -76,6 +76,13 @@ TEST_F(RunQueue, SetNextHandsBackTheOldOccupant) {
   EXPECT_TRUE(q.empty());
 }
 
+TEST_F(RunQueue, SetNextIfFreeLeavesAnOccupantAlone) {
+  EXPECT_TRUE(q.set_next_if_free(&items[0]));
+  EXPECT_FALSE(q.set_next_if_free(&items[1]));
+  EXPECT_EQ(q.pop().item, &items[0]);
+  EXPECT_TRUE(q.empty());
+}
+
 TEST_F(RunQueue, PopRingLeavesTheNextSlotAlone) {
   EXPECT_EQ(q.set_next(&items[0]), nullptr);
   EXPECT_EQ(q.pop_ring(), nullptr);

@@ -40,8 +40,6 @@
 namespace tuco::inline v1::sched {
 namespace {
 
-constexpr std::uint32_t global_every = 61;  // as Go: prime, so that it meets no period of the user's
-
 /// Moves a share of the global queue to `p`, which is empty, and returns the first.
 goroutine* take_from_global(processor& p, std::size_t max) noexcept {
   scheduler& s = the_scheduler;
@@ -332,7 +330,7 @@ goroutine* find_runnable(worker* w) noexcept {
 /// `g` may only run on the worker that it locked: lend that worker our processor.
 void give_to_locked(worker* w, goroutine* g) noexcept {
   scheduler& s = the_scheduler;
-  worker* owner = g->locked_worker.load(std::memory_order_relaxed);
+  worker* owner = g->worker.load(std::memory_order_relaxed);
   processor* p = release(w);
   s.lock.lock();
   owner->next_processor = p;
@@ -410,9 +408,8 @@ bool any_work_visible() noexcept {
 goroutine* pick(worker* w, due_timers timers) noexcept {
   processor* p = w->p;
   if (p == nullptr) return nullptr;
-  goroutine* locked = w->current;
-  if (locked != nullptr && locked->lock_depth != 0) return nullptr;
-  if (w->hand_to != nullptr) [[unlikely]] return nullptr;  // one at a time
+  // Who has locked its thread runs nothing else on it; of what is handed on, one at a time.
+  if (w->locked_goroutine != nullptr || w->hand_to != nullptr) [[unlikely]] return nullptr;
   if (p->status.load(std::memory_order_relaxed) == processor_status::retired ||
       the_scheduler.state.load(std::memory_order_relaxed) != phase::running) [[unlikely]] {
     return nullptr;  // the worker's own stack deals with it
@@ -424,7 +421,10 @@ goroutine* pick(worker* w, due_timers timers) noexcept {
 
   goroutine* g = nullptr;
   bool inherits = false;
-  if (++p->picks % global_every == 0) g = take_from_global(*p, 1);
+  if (--p->picks_until_global == 0) [[unlikely]] {
+    p->picks_until_global = global_every;
+    g = take_from_global(*p, 1);
+  }
   if (g == nullptr) {
     const auto popped = p->run_queue.pop();
     g = popped.item;
@@ -433,7 +433,7 @@ goroutine* pick(worker* w, due_timers timers) noexcept {
   if (g == nullptr) g = take_from_global(*p, 128);
   if (g == nullptr) return nullptr;
 
-  if (g->locked_worker.load(std::memory_order_relaxed) != nullptr) [[unlikely]] {
+  if (g->has_flag(task::flag_locked)) [[unlikely]] {
     w->hand_to = g;
     return nullptr;
   }
@@ -444,22 +444,19 @@ goroutine* pick(worker* w, due_timers timers) noexcept {
   return g;
 }
 
-void push_local(worker* w, goroutine* g) noexcept {
+void spill(worker* w, goroutine* g) noexcept {
   processor& p = *w->p;
   while (!p.run_queue.push_back(g)) {
-    // Full: half of it goes to everybody, so that one processor's flood is not its own problem.
-    constexpr std::size_t half = 128;
-    goroutine* spilled[half];
-    const std::size_t count = p.run_queue.take_half(spilled, half);
+    // The oldest go to everybody, so that one processor's flood is not its own problem. Not half of a long
+    // ring: this array lies on the stack of whoever starts or wakes one too many.
+    constexpr std::size_t most = 128;
+    goroutine* spilled[most];
+    const std::size_t count = p.run_queue.take_half(spilled, most);
     if (count == 0) continue;
     ready_list list;
     for (std::size_t i = 0; i < count; ++i) list.push_back(spilled[i]);
     push_global(list);
   }
-}
-
-void push_next(worker* w, goroutine* g) noexcept {
-  if (goroutine* kicked = w->p->run_queue.set_next(g)) push_local(w, kicked);
 }
 
 namespace {
@@ -511,15 +508,14 @@ void worker_loop(worker* w) noexcept {
     // It would have to wait until we are idle. (Who sleeps without a word has looked at the poller's seat.)
     if (std::exchange(w->owes_timer, false)) timer_became_earliest(earliest_timer());
     if (w->spinning) end_search_with_work(w);
-    worker* owner = g->locked_worker.load(std::memory_order_relaxed);
-    if (owner != nullptr && owner != w) {
+    if (g->has_flag(task::flag_locked) && g->worker.load(std::memory_order_relaxed) != w) {
       give_to_locked(w, g);
       stop_worker(w);
       if (!w->alive.load(std::memory_order_relaxed)) return;
       continue;
     }
     task::stack_failure why;
-    if (!g->stack && !give_stack(w->p, g, why)) {
+    if (!g->has_stack() && !give_stack(w->p, g, why)) {
       // The goroutine is not lost; others may end and free their stacks. So no pause before each of those
       // that wait in the global queue had its turn.
       push_global(g);

@@ -37,7 +37,6 @@ struct main_goroutine {
   std::atomic<std::uint32_t> done{0};
 };
 main_goroutine the_main;
-std::atomic<std::size_t> stack_size{256 * 1024};
 sigset_t signal_mask;
 
 /// Lock held. Brings the number of processors to `n`; new ones are idle, superfluous ones retire: at
@@ -250,9 +249,6 @@ void at_exit() noexcept {
 
 }  // namespace
 
-worker* this_worker() noexcept { return static_cast<worker*>(arch::thread_slot()); }
-
-std::size_t default_stack_size() noexcept { return stack_size.load(std::memory_order_relaxed); }
 
 const sigset_t& worker_signal_mask() noexcept { return signal_mask; }
 
@@ -295,7 +291,7 @@ void exit_on_worker() noexcept {
 }
 
 void main_left_by_goexit(goroutine* g) noexcept {
-  g->flags = static_cast<std::uint8_t>(g->flags & ~task::flag_main);
+  g->clear_flag(task::flag_main);
   the_scheduler.main_left_by_goexit.store(true, std::memory_order_relaxed);
 }
 
@@ -344,7 +340,10 @@ int run_main(run_claim& claim, const start_options& options, int (*entry)(void*)
   static_cast<void>(registered);
   this_worker_or_attach();
   pthread_sigmask(SIG_SETMASK, nullptr, &signal_mask);
-  stack_size.store(options.stack_size, std::memory_order_relaxed);
+  s.default_size_class.store(
+      static_cast<std::uint8_t>(
+          std::min(task::stack_class_for(options.stack_size), task::stack_class_count - 1)),
+      std::memory_order_relaxed);
   s.max_workers = options.max_workers;
   s.main_left_by_goexit.store(false, std::memory_order_relaxed);
   s.follow_quota.store(options.follow_quota, std::memory_order_relaxed);

@@ -47,7 +47,6 @@ int run_main(run_claim& claim, const start_options& options, int (*entry)(void*)
 void main_has_ended() noexcept;
 void main_left_by_goexit(goroutine* g) noexcept;
 
-std::size_t default_stack_size() noexcept;
 int change_processors(int n) noexcept;
 
 /// The line of GODEBUG=schedtrace, in Go's format, to stderr.

@@ -60,6 +60,7 @@ constexpr std::int64_t slice_ns = 10'000'000;
 constexpr std::int64_t kernel_patience_ns = 20'000;
 constexpr int slowing = 4;    ///< how much longer each round is then
 constexpr int settling = 32;  ///< how much longer each round without any event is
+constexpr std::int64_t tidy_every_ns = 100'000'000;
 constexpr std::size_t suspects_per_fence = 64;
 
 struct monitor_thread {
@@ -342,6 +343,7 @@ void* monitor_main(void*) {
   shortage_watch shortages;
   std::int64_t round_ns = shortest_round_ns;
   std::int64_t next_quota = os::steady_now_ns() + 1'000'000'000;
+  std::int64_t next_tidy = 0;
   std::int64_t next_trace = os::steady_now_ns() + options.schedtrace_ns;
   int quiet_rounds = 0;
   std::uint32_t slices = 0;
@@ -362,6 +364,8 @@ void* monitor_main(void*) {
     const bool all_idle = all_processors_idle();
     const bool settled = all_idle && !ran;
     if (settled && round_ns == longest_round_ns && options.schedtrace_ns == 0) {
+      task::the_registry().tidy();
+      task::the_registry().tidy();  // while all are idle nobody needs more than is kept
       if (sleep_while_all_idle()) {
         quiet_rounds = rounds_before_slowing;  // what blocks a while after this is noticed after another such while
         round_ns = shortest_round_ns;
@@ -383,6 +387,10 @@ void* monitor_main(void*) {
     if (seen.watch_kernel) round_ns = std::min(round_ns, 4 * shortest_round_ns);
     if (seen.watch_hog) round_ns = std::min(round_ns, hog_round_ns);
 
+    if (now >= next_tidy) {
+      next_tidy = now + tidy_every_ns;
+      task::the_registry().tidy();
+    }
     if (now >= next_quota) {
       next_quota = now + 1'000'000'000;
       follow_quota(quota);

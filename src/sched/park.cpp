@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "sched/park.hpp"
 
+#include <tuco/go.hpp>
+
 #include "arch/thread_slot.hpp"
 #include "base/tick_clock.hpp"
 #include "os/clock.hpp"
@@ -18,25 +20,27 @@ bool must_leave(worker* w) noexcept {
   if (w->p->status.load(std::memory_order_relaxed) == processor_status::retired) return true;
   if (the_scheduler.state.load(std::memory_order_relaxed) != phase::running) return true;
   // Who has locked its thread lends the processor to others until it is its turn again.
-  return w->current->lock_depth != 0 &&
+  return w->locked_goroutine != nullptr &&
          (any_work_visible() || earliest_timer() <= os::steady_now_ns());
 }
 
 /// Lets one other goroutine run first, if there is one.
-void give_way(worker* w, after_switch how) noexcept {
+[[gnu::always_inline]] inline void give_way(worker* w, after_switch how) noexcept {
   goroutine* next = pick(w, due_timers::run);
   if (next == nullptr) {
     if (!must_leave(w)) return;
     how = after_switch::requeue_global;
   }
-  leave(w, w->current, next, how);
+  leave(w, w->running(), next, how);
 }
 
-/// The worker lost its processor while it was outside, or is asked for something. Returns when it
-/// has a processor that nobody can take.
-[[gnu::noinline, gnu::cold]] void answer_monitor(worker* w) noexcept {
+}  // namespace
+
+[[gnu::cold]] void answer_monitor(worker* w, std::uint32_t depth) noexcept {
   for (;;) {
     attention word = w->attention_word.load(std::memory_order_acquire);
+    if (word == attention::forked) die_after_fork();
+    if (depth != 0) return;  // the outermost section has answered, or will be asked again
     switch (word) {
       case attention::none: return;
       case attention::yield:
@@ -52,6 +56,7 @@ void give_way(worker* w, after_switch how) noexcept {
         // We are inside, so the answer is no. If the monitor has decided meanwhile, the exchange fails.
         if (w->attention_word.compare_exchange_strong(word, attention::none)) return;
         break;
+      case attention::forked: break;
       case attention::taken: {
         // From here on the end of the run waits for us; it may have been faster (lifecycle.cpp).
         if (!w->attention_word.compare_exchange_strong(word, attention::none)) break;
@@ -64,13 +69,15 @@ void give_way(worker* w, after_switch how) noexcept {
           acquire(w, p);
           return;
         }
-        leave(w, w->current, nullptr, after_switch::surrender);
+        leave(w, w->running(), nullptr, after_switch::surrender);
         return;
       }
       case attention::abandoned: block_forever();
     }
   }
 }
+
+namespace {
 
 /// Sleeps until ready(), or until the deadline has claimed the wait.
 void block_plain_thread(goroutine* g, std::int64_t deadline_ns) noexcept {
@@ -92,7 +99,7 @@ void park_plain_thread(goroutine* g, std::int64_t deadline_ns, commit_action com
   g->status.store(goroutine_status::running, std::memory_order_relaxed);
 }
 
-void note_wait(goroutine* g, wait_reason reason, const void* object) noexcept {
+[[gnu::always_inline]] inline void note_wait(goroutine* g, wait_reason reason, const void* object) noexcept {
   g->reason.store(reason, std::memory_order_relaxed);
   g->wait_object.store(object, std::memory_order_relaxed);
   g->wait_since.store(base::ticks(), std::memory_order_relaxed);
@@ -100,28 +107,9 @@ void note_wait(goroutine* g, wait_reason reason, const void* object) noexcept {
 
 }  // namespace
 
-runtime_section::runtime_section() noexcept {
-  worker* w = this_worker();
-  if (w == nullptr) [[unlikely]] w = this_worker_or_attach();
-  if (the_scheduler.forked.load(std::memory_order_relaxed)) [[unlikely]] die_after_fork();
-  const std::uint32_t depth = w->in_runtime.load(std::memory_order_relaxed);
-  w->in_runtime.store(depth + 1, std::memory_order_relaxed);
-  os::light_fence();
-  self_ = w->current;
-  if (w->attention_word.load(std::memory_order_relaxed) != attention::none) [[unlikely]] {
-    if (depth == 0) answer_monitor(w);
-  }
-}
-
-runtime_section::~runtime_section() {
-  worker* w = this_worker();
-  // Release: whoever then takes the processor sees what we did with it.
-  w->in_runtime.store(w->in_runtime.load(std::memory_order_relaxed) - 1, std::memory_order_release);
-}
-
 void park(commit_action commit, void* argument, wait_reason reason, const void* object) noexcept {
   worker* w = this_worker();
-  goroutine* g = w->current;
+  goroutine* g = w->running();
   note_wait(g, reason, object);
   if (w->plain_thread) [[unlikely]] return park_plain_thread(g, no_deadline, commit, argument);
   w->commit = commit;
@@ -132,7 +120,7 @@ void park(commit_action commit, void* argument, wait_reason reason, const void* 
 std::uint32_t park_until(std::int64_t deadline_ns, commit_action commit, void* argument,
                          wait_reason reason, const void* object) noexcept {
   worker* w = this_worker();
-  goroutine* g = w->current;
+  goroutine* g = w->running();
   if (deadline_ns == no_deadline) {
     park(commit, argument, reason, object);
     return g->claim.load(std::memory_order_acquire);
@@ -228,10 +216,24 @@ void ready_all(ready_list& list) noexcept {
   if (others.head != nullptr) push_global(others);
 }
 
-void yield_in_section() noexcept {
-  worker* w = this_worker();
-  if (w->plain_thread) return base::spin_wait_yield();
+namespace {
+
+[[gnu::always_inline]] inline void yield_on(worker* w) noexcept {
+  if (w->p == nullptr) [[unlikely]] return base::spin_wait_yield();  // a plain thread
   give_way(w, after_switch::requeue);
 }
 
+}  // namespace
+
+void yield_in_section() noexcept { yield_on(this_worker()); }
+
 }  // namespace tuco::inline v1::sched
+
+namespace tuco::inline v1 {
+
+void yield() noexcept {
+  sched::yield_on(sched::enter_runtime());
+  sched::exit_runtime();
+}
+
+}  // namespace tuco::inline v1

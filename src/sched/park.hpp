@@ -34,6 +34,8 @@
 
 #include <cstdint>
 
+#include "os/membarrier.hpp"
+#include "sched/worker.hpp"
 #include "task/claim.hpp"
 #include "task/goroutine.hpp"
 #include "task/ready_list.hpp"
@@ -48,14 +50,41 @@ using task::ready_list;
 using task::try_claim;
 using task::unclaimed;
 
+worker* this_worker_or_attach();  ///< makes the record of a plain thread
+/// Sees to what the attention word says. In the outermost section (depth 0) it returns when the worker
+/// has a processor that nobody can take.
+void answer_monitor(worker* w, std::uint32_t depth) noexcept;
+
+/// The steps of a runtime_section, for code that cannot nest them in a scope.
+///
+// Inline, with the thread's record read by volatile assembly: these loads and stores are the price of every
+// call of the runtime (sched/monitor.cpp has the argument, W1 to W5).
+[[gnu::always_inline]] inline worker* enter_runtime() noexcept {
+  worker* w = this_worker();
+  if (w == nullptr) [[unlikely]] w = this_worker_or_attach();
+  const std::uint32_t depth = w->in_runtime.load(std::memory_order_relaxed);
+  w->in_runtime.store(depth + 1, std::memory_order_relaxed);
+  os::light_fence();
+  if (w->attention_word.load(std::memory_order_relaxed) != attention::none) [[unlikely]] {
+    answer_monitor(w, depth);
+    return this_worker();
+  }
+  return w;
+}
+[[gnu::always_inline]] inline void exit_runtime() noexcept {
+  worker* w = this_worker();
+  // Release: whoever then takes the processor sees what we did with it.
+  w->in_runtime.store(w->in_runtime.load(std::memory_order_relaxed) - 1, std::memory_order_release);
+}
+
 /// While one exists on this stack, the monitor does not take the processor from this worker.
 /// Entering may switch: if the processor was taken before, the goroutine waits here for another one.
 /// So enter before you take a lock, never with one held (nested sections are free of this: only the
 /// outermost one looks). After a park the section belongs to the worker that resumed us.
 class runtime_section {
  public:
-  runtime_section() noexcept;
-  ~runtime_section();
+  [[gnu::always_inline]] runtime_section() noexcept : self_(enter_runtime()->running()) {}
+  [[gnu::always_inline]] ~runtime_section() { exit_runtime(); }
   runtime_section(const runtime_section&) = delete;
   runtime_section& operator=(const runtime_section&) = delete;
   /// The calling goroutine, or the plain thread's stand-in. Constant for the section.
@@ -64,8 +93,6 @@ class runtime_section {
  private:
   goroutine* self_;
 };
-
-using commit_action = bool (*)(goroutine* self, void* argument) noexcept;
 
 /// Parks the caller until somebody calls ready() for it. Call inside a runtime_section.
 void park(commit_action commit, void* argument, wait_reason reason, const void* object) noexcept;

@@ -28,12 +28,18 @@ void detach(void* value) noexcept {
 }
 
 /// The child of a fork has one thread and none of the workers; what they held stays locked.
-void after_fork_in_child() noexcept { the_scheduler.forked.store(true, std::memory_order_relaxed); }
+void after_fork_in_child() noexcept {
+  the_scheduler.forked.store(true, std::memory_order_relaxed);
+  if (worker* w = this_worker()) {
+    w->attention_word.store(attention::forked, std::memory_order_relaxed);
+  }
+}
 
 }  // namespace
 
 worker* this_worker_or_attach() {
   if (worker* w = this_worker()) return w;
+  if (the_scheduler.forked.load(std::memory_order_relaxed)) die_after_fork();
   pthread_once(&once, [] { pthread_key_create(&key, &detach); });
   auto* record = new (std::nothrow) plain_thread_record;
   if (record == nullptr) base::fatal("out of memory for a thread's record");
@@ -43,7 +49,7 @@ worker* this_worker_or_attach() {
   g->status.store(goroutine_status::running, std::memory_order_relaxed);
   g->epoch = 0;
   w->plain_thread = true;
-  w->current = g;
+  w->current.store(g, std::memory_order_relaxed);
   w->stand_in = g;
   attach_thread(w);
   w->tid = os::thread_id();

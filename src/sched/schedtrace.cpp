@@ -43,7 +43,7 @@ void print_worker(os::fd_writer& out, const worker& w) noexcept {
     if (g != nullptr) out.udec(g->id.load(std::memory_order_relaxed));
     else out.text("nil");
   };
-  id(" curg=", w.visible_goroutine.load(std::memory_order_relaxed));
+  id(" curg=", w.running());
   out.text(" mallocing=0 throwing=0 preemptoff= locks=").udec(w.in_runtime.load(std::memory_order_relaxed));
   out.text(" dying=").dec(base::is_dying() ? 1 : 0);
   out.text(" spinning=").text(w.spinning ? "true" : "false").text(" blocked=").text(w.is_idle ? "true" : "false");
@@ -55,9 +55,10 @@ void print_goroutine(os::fd_writer& out, const goroutine& g) noexcept {
   const std::uint64_t number = g.id.load(std::memory_order_acquire);
   auto status = g.status.load(std::memory_order_relaxed);
   const auto reason = status == goroutine_status::waiting ? g.reason.load(std::memory_order_relaxed) : wait_reason::none;
-  worker* w = g.worker.load(std::memory_order_relaxed);
-  const worker* locked = g.locked_worker.load(std::memory_order_relaxed);
-  if (status == goroutine_status::running && w != nullptr &&
+  worker* const last = g.worker.load(std::memory_order_relaxed);
+  worker* const w = status == goroutine_status::running ? last : nullptr;
+  const worker* const locked = g.has_flag(task::flag_locked) ? last : nullptr;
+  if (w != nullptr &&
       w->attention_word.load(std::memory_order_relaxed) == attention::taken &&
       activity_of(w).what == os::thread_activity::kind::in_syscall) {
     status = goroutine_status::syscall;

@@ -57,6 +57,7 @@ struct scheduler {
   std::atomic<std::uint32_t> global_size{0};
   std::atomic<worker*> all_workers{nullptr};
   std::atomic<std::uint32_t> epoch{0};  ///< grows when a run begins and when it is over
+  std::atomic<std::uint8_t> default_size_class{task::default_stack_class};  ///< of stacks
 
   // -- the searching protocol (find_work.cpp)
   alignas(base::cache_line) std::atomic<int> searching{0};
@@ -91,9 +92,6 @@ struct scheduler {
 
 extern scheduler the_scheduler;
 
-worker* this_worker() noexcept;        ///< null on a thread that never used the runtime
-worker* this_worker_or_attach();       ///< makes the record of a plain thread
-
 // switch.cpp
 /// Leaves `g`, which runs on `w`, for `next` or, if null, for the worker's own stack; `what` is then
 /// done for `g`. Returns when `g` runs again, maybe on another worker.
@@ -104,7 +102,6 @@ void run_goroutine(worker* w, goroutine* g) noexcept;
 void finish_switch(worker* w) noexcept;
 [[noreturn]] void leave_for_good(worker* w, goroutine* g, goroutine* next) noexcept;
 
-void enter_for_good() noexcept;   ///< a runtime_section that is never left
 void prepare_fiber(goroutine* g) noexcept;
 /// `next` begins on the stack that is running now.
 [[noreturn]] void start_on_this_stack(worker* w, goroutine* next) noexcept;
@@ -116,7 +113,6 @@ void goroutine_entry();
 bool give_stack(processor* p, goroutine* g, task::stack_failure& why) noexcept;
 void release_goroutine(worker* w, goroutine* g) noexcept;
 void release_record(worker* w, goroutine* g) noexcept;
-std::uint64_t submit(goroutine* g) noexcept;  ///< returns its id
 
 // find_work.cpp
 /// The next goroutine for `w` that can be had without searching, or null.
@@ -126,10 +122,24 @@ std::uint64_t submit(goroutine* g) noexcept;  ///< returns its id
 enum class due_timers : std::uint8_t { run, defer };
 goroutine* pick(worker* w, due_timers timers) noexcept;
 void worker_loop(worker* w) noexcept;
-void push_local(worker* w, goroutine* g) noexcept;   ///< to the end of the local queue
-void push_next(worker* w, goroutine* g) noexcept;    ///< to run next
+void spill(worker* w, goroutine* g) noexcept;        ///< push_local() when the local queue is full
 void push_global(goroutine* g) noexcept;
 void push_global(ready_list& list) noexcept;
+
+/// To the end of the local queue.
+[[gnu::always_inline]] inline void push_local(worker* w, goroutine* g) noexcept {
+  if (!w->p->run_queue.push_back(g)) [[unlikely]] spill(w, g);
+}
+/// To run next if nobody else is to, or in its turn: for one that has not begun. With many started in a row the
+/// first runs next and not, as in Go, the last, which saves the exchange of the slot for each of them.
+[[gnu::always_inline]] inline void push_new(worker* w, goroutine* g) noexcept {
+  if (!w->p->run_queue.set_next_if_free(g)) push_local(w, g);
+}
+/// To run next.
+[[gnu::always_inline]] inline void push_next(worker* w, goroutine* g) noexcept {
+  if (goroutine* kicked = w->p->run_queue.set_next(g)) push_local(w, kicked);
+}
+
 bool any_work_visible() noexcept;
 std::int64_t earliest_timer() noexcept;
 void run_due_timers_everywhere(std::int64_t now, ready_list& out) noexcept;

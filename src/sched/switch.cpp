@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <utility>
+
 #include "arch/context.hpp"
 #include "os/membarrier.hpp"
 #include "os/thread.hpp"
@@ -8,21 +10,21 @@ namespace tuco::inline v1::sched {
 namespace {
 
 #if defined(TUCO_TSAN_FIBERS) && defined(__clang__)
-#define TUCO_SWITCH_ATTRIBUTES __attribute__((noinline, disable_sanitizer_instrumentation))
+#define TUCO_SWITCHES_STACK __attribute__((noinline, disable_sanitizer_instrumentation))
 #elif defined(TUCO_TSAN_FIBERS)
-#define TUCO_SWITCH_ATTRIBUTES __attribute__((noinline, noipa, no_sanitize_thread))
+#define TUCO_SWITCHES_STACK __attribute__((noinline, noipa, no_sanitize_thread))
 #elif defined(__clang__)
-#define TUCO_SWITCH_ATTRIBUTES __attribute__((noinline))
+#define TUCO_SWITCHES_STACK __attribute__((noinline))
 #else
-#define TUCO_SWITCH_ATTRIBUTES __attribute__((noinline, noipa))
+#define TUCO_SWITCHES_STACK __attribute__((noinline, noipa))
 #endif
 
-/// The one place where stacks are exchanged. Never inlined and opaque to interprocedural analysis:
-/// whoever calls it must assume that another thread runs afterwards.
-TUCO_SWITCH_ATTRIBUTES
-void switch_stacks(arch::context& from, const arch::context& to,
-                   [[maybe_unused]] base::sanitizer_fiber* leaving,
-                   [[maybe_unused]] const base::sanitizer_fiber* entering) noexcept {
+/// Where stacks are exchanged. Only in functions with the attributes above: never inlined and opaque to
+/// interprocedural analysis, so that whoever calls one must assume that another thread runs afterwards. After
+/// it, such a function must not use what it read of the thread before.
+[[gnu::always_inline]] inline void switch_stacks(
+    arch::context& from, const arch::context& to, [[maybe_unused]] base::sanitizer_fiber* leaving,
+    [[maybe_unused]] const base::sanitizer_fiber* entering) noexcept {
 #ifdef TUCO_TSAN_FIBERS
   constexpr unsigned no_sync = 1;
   __tsan_switch_to_fiber(entering->tsan, no_sync);
@@ -32,26 +34,22 @@ void switch_stacks(arch::context& from, const arch::context& to,
   __sanitizer_start_switch_fiber(leaving != nullptr ? &leaving->fake_stack : nullptr,
                                  entering->bottom, entering->size);
 #endif
-  arch::switch_context(from, to);
+  arch::switch_saved(from, to);
 #ifdef TUCO_BASE_ASAN
   __sanitizer_finish_switch_fiber(leaving != nullptr ? leaving->fake_stack : nullptr, nullptr,
                                   nullptr);
 #endif
 }
 
-void save_exceptions(worker* w, goroutine* g) noexcept {
-  task::exception_globals& of_thread = *w->exceptions;
-  if (of_thread.caught != nullptr || of_thread.uncaught != 0) [[unlikely]] {
-    g->exceptions = of_thread;
-    of_thread = {};
-  }
+/// Takes the thread's exception state along: it belongs to what runs on this stack.
+task::exception_globals take_exceptions(worker* w) noexcept {
+  task::exception_globals taken = *w->exceptions;
+  if (taken.caught != nullptr || taken.uncaught != 0) [[unlikely]] *w->exceptions = {};
+  return taken;
 }
 
-void restore_exceptions(worker* w, goroutine* g) noexcept {
-  if (g->exceptions.caught != nullptr || g->exceptions.uncaught != 0) [[unlikely]] {
-    *w->exceptions = g->exceptions;
-    g->exceptions = {};
-  }
+void put_exceptions(worker* w, const task::exception_globals& taken) noexcept {
+  if (taken.caught != nullptr || taken.uncaught != 0) [[unlikely]] *w->exceptions = taken;
 }
 
 /// A reader holds the stack still for a few microseconds (task/goroutine.hpp, pinning).
@@ -70,14 +68,13 @@ void restore_exceptions(worker* w, goroutine* g) noexcept {
 }
 
 /// `g` is about to run on `w`: after this no reader looks at its stack.
-void claim_stack(worker* w, goroutine* g) noexcept {
-  g->status.store(goroutine_status::running, std::memory_order_relaxed);
+[[gnu::always_inline]] inline void claim_stack(worker* w, goroutine* g) noexcept {
+  g->worker.store(w, std::memory_order_relaxed);
+  g->status.store(goroutine_status::running, std::memory_order_release);  // who sees it sees whose
   os::light_fence();
   if (g->pins.load(std::memory_order_acquire) != 0) [[unlikely]] wait_until_unpinned(g);
-  g->worker.store(w, std::memory_order_relaxed);
   g->switches.store(g->switches.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-  w->current = g;
-  w->visible_goroutine.store(g, std::memory_order_relaxed);
+  w->current.store(g, std::memory_order_relaxed);
 }
 
 /// `g` with a stack, or null: then it waits in the global queue until somebody frees one.
@@ -88,74 +85,80 @@ goroutine* with_stack(worker* w, goroutine* g) noexcept {
   return nullptr;
 }
 
-}  // namespace
-
-void finish_switch(worker* w) noexcept {
-  const after_switch what = w->pending;
-  if (what == after_switch::nothing) return;
-  w->pending = after_switch::nothing;
-  goroutine* g = w->pending_goroutine;
+[[gnu::noinline]] void leave_behind_rarely(worker* w, goroutine* g, after_switch what) noexcept {
   switch (what) {
-    case after_switch::nothing: break;
-    case after_switch::park: {
-      g->worker.store(nullptr, std::memory_order_relaxed);
-      // Before the commit action: as soon as that releases the waiter, somebody may make it runnable.
-      g->status.store(goroutine_status::waiting, std::memory_order_release);
-      if (!w->commit(g, w->commit_argument)) {
-        g->status.store(goroutine_status::runnable, std::memory_order_release);
-        push_next(w, g);
-        wake_worker();
-      }
-      break;
-    }
-    case after_switch::requeue:
-      g->worker.store(nullptr, std::memory_order_relaxed);
-      g->status.store(goroutine_status::runnable, std::memory_order_release);
-      push_local(w, g);
-      break;
     case after_switch::requeue_global:
     case after_switch::surrender:
-      g->worker.store(nullptr, std::memory_order_relaxed);
       g->status.store(goroutine_status::runnable, std::memory_order_release);
       push_global(g);
       if (what == after_switch::surrender) wake_worker();
       break;
     case after_switch::reap: release_goroutine(w, g); break;
+    default: break;
   }
 }
 
-void leave(worker* w, goroutine* g, goroutine* next, after_switch what) noexcept {
+/// What the next context does for the one that was left.
+[[gnu::always_inline]] inline void leave_behind(worker* w, goroutine* g, after_switch what) noexcept {
+  if (what == after_switch::park) {
+    // Before the commit action: as soon as that releases the waiter, somebody may make it runnable.
+    g->status.store(goroutine_status::waiting, std::memory_order_release);
+    if (!w->commit(g, w->commit_argument)) [[unlikely]] {
+      g->status.store(goroutine_status::runnable, std::memory_order_release);
+      push_next(w, g);
+      wake_worker();
+    }
+  } else if (what == after_switch::requeue) {
+    g->status.store(goroutine_status::runnable, std::memory_order_release);
+    push_local(w, g);
+  } else {
+    leave_behind_rarely(w, g, what);
+  }
+}
+
+}  // namespace
+
+void finish_switch(worker* w) noexcept {
+  leave_behind(w, w->pending_goroutine, std::exchange(w->pending, after_switch::nothing));
+}
+
+TUCO_SWITCHES_STACK void leave(worker* w, goroutine* g, goroutine* next, after_switch what) noexcept {
+  arch::save_control(g->context);  // here and not at the switch: behind the pick, which has waited already
   const int saved_errno = *w->errno_address;
   const std::uint32_t depth = w->in_runtime.load(std::memory_order_relaxed);
-  save_exceptions(w, g);
-  if (next != nullptr && !next->stack) next = with_stack(w, next);
+  const task::exception_globals exceptions = take_exceptions(w);
+  if (next != nullptr && !next->has_stack()) next = with_stack(w, next);
   w->pending = what;
   w->pending_goroutine = g;
   base::tsan_release(&the_scheduler);  // to the end of run(), should this be its last
-  if (next != nullptr) {
+  const arch::context* to = &w->own_context;
+  const base::sanitizer_fiber* entering = &w->fiber;
+  if (next != nullptr) [[likely]] {
     claim_stack(w, next);
-    switch_stacks(g->context, next->context, &g->fiber, &next->fiber);
+    to = &next->context;
+    entering = &next->fiber;
   } else {
-    w->current = nullptr;
-    w->visible_goroutine.store(nullptr, std::memory_order_relaxed);
-    switch_stacks(g->context, w->own_context, &g->fiber, &w->fiber);
+    w->current.store(nullptr, std::memory_order_relaxed);
   }
+  switch_stacks(g->context, *to, &g->fiber, entering);
   worker* now = this_worker();
-  finish_switch(now);
-  restore_exceptions(now, g);
+  leave_behind(now, now->pending_goroutine, std::exchange(now->pending, after_switch::nothing));
+  put_exceptions(now, exceptions);
   base::tsan_acquire(g);
   *now->errno_address = saved_errno;
   now->in_runtime.store(depth, std::memory_order_relaxed);
 }
 
-void run_goroutine(worker* w, goroutine* g) noexcept {
+TUCO_SWITCHES_STACK void run_goroutine(worker* w, goroutine* g) noexcept {
+  arch::save_control(w->own_context);
   claim_stack(w, g);
   switch_stacks(w->own_context, g->context, &w->fiber, &g->fiber);
   finish_switch(w);
 }
 
-void leave_for_good(worker* w, goroutine* g, goroutine* next) noexcept {
-  if (next != nullptr && !next->stack) next = with_stack(w, next);
+TUCO_SWITCHES_STACK void leave_for_good(worker* w, goroutine* g, goroutine* next) noexcept {
+  arch::save_control(g->context);
+  if (next != nullptr && !next->has_stack()) next = with_stack(w, next);
   w->pending = after_switch::reap;
   w->pending_goroutine = g;
   base::tsan_release(reinterpret_cast<void*>(g->stack.low));  // pairs with goroutine_entry()
@@ -163,8 +166,7 @@ void leave_for_good(worker* w, goroutine* g, goroutine* next) noexcept {
     claim_stack(w, next);
     switch_stacks(g->context, next->context, nullptr, &next->fiber);
   } else {
-    w->current = nullptr;
-    w->visible_goroutine.store(nullptr, std::memory_order_relaxed);
+    w->current.store(nullptr, std::memory_order_relaxed);
     switch_stacks(g->context, w->own_context, nullptr, &w->fiber);
   }
   __builtin_unreachable();
@@ -184,16 +186,10 @@ void start_on_this_stack(worker* w, goroutine* next) noexcept {
   claim_stack(w, next);
 #ifdef TUCO_BASE_ASAN
   // What the ended goroutine left poisoned below us belongs to nobody now.
-  __asan_unpoison_memory_region(reinterpret_cast<const void*>(next->stack.low), next->stack.size());
+  __asan_unpoison_memory_region(next->fiber.bottom, next->fiber.size);
   __sanitizer_start_switch_fiber(nullptr, next->fiber.bottom, next->fiber.size);
 #endif
-  arch::restart_stack(next->stack.top, &goroutine_entry);
-}
-
-void enter_for_good() noexcept {
-  const runtime_section section;
-  worker* w = this_worker();
-  w->in_runtime.store(w->in_runtime.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  arch::restart_stack(next->stack.top(), &goroutine_entry);
 }
 
 }  // namespace tuco::inline v1::sched

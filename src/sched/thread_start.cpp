@@ -62,7 +62,7 @@ void after_thread_locals(void*) noexcept {
 void thread_has_left(worker* w) noexcept {
   scheduler& s = the_scheduler;
   s.lock.lock();
-  w->visible_goroutine.store(nullptr, std::memory_order_relaxed);
+  w->current.store(nullptr, std::memory_order_relaxed);
   const bool any = std::exchange(s.last_is_set, true);
   const pthread_t previous = std::exchange(s.last_to_leave, pthread_self());
   w->next_idle = s.free_workers;
@@ -160,7 +160,7 @@ int start_thread(worker* w, processor* p, bool searching, goroutine* hand_to) no
     w->attention_word.store(attention::none, std::memory_order_relaxed);
     w->wake_word.store(0, std::memory_order_relaxed);
     w->pending = after_switch::nothing;
-    w->current = nullptr;
+    w->current.store(nullptr, std::memory_order_relaxed);
     w->locked_goroutine = nullptr;
     w->hand_to = hand_to;
     w->ending = false;

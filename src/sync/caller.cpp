@@ -8,8 +8,8 @@ namespace tuco::inline v1::sync {
 
 std::uint64_t caller_id() noexcept {
   const auto* w = static_cast<const sched::worker*>(arch::thread_slot());
-  if (w == nullptr || w->plain_thread || w->current == nullptr) return 0;
-  return w->current->id.load(std::memory_order_relaxed);
+  if (w == nullptr || w->plain_thread || w->running() == nullptr) return 0;
+  return w->running()->id.load(std::memory_order_relaxed);
 }
 
 bool spinning_pays() noexcept {

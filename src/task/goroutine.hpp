@@ -45,58 +45,67 @@ namespace tuco::inline v1::task {
 struct creation_site {
   const char* file = nullptr;
   const char* function = nullptr;
-  std::uint32_t line = 0;
   std::uintptr_t pc = 0;  ///< return address into the creator
+  std::uint32_t line = 0;
 };
 
-/// The exception state of a goroutine that is not running: what __cxa_get_globals() points to.
+/// A thread's exception state: what __cxa_get_globals() points to.
 struct exception_globals {
   void* caught = nullptr;
   unsigned uncaught = 0;
 };
 
 struct alignas(64) goroutine {
-  // -- first line: what the switch touches
-  arch::context context;
+  // -- first line: all that a switch and ready() touch. A thousand goroutines that take turns cost as
+  //    many cache misses for each line more.
+  arch::context context;                ///< `context.sp` is 0 until it has a stack
   std::atomic<goroutine_status> status{goroutine_status::idle};
   std::atomic<wait_reason> reason{wait_reason::none};
   std::uint8_t flags = 0;               ///< goroutine_flag bits; written by its own worker only
   std::uint8_t size_class = 0;          ///< of the stack
   std::atomic<std::uint32_t> pins{0};   ///< readers that hold the stack still
+  /// Runs it, or was the last to; if flag_locked, the only one that may.
+  std::atomic<sched::worker*> worker{nullptr};
+  std::atomic<std::uint32_t> switches{0};
+  std::uint32_t epoch = 0;              ///< which run() it belongs to
   goroutine* next = nullptr;            ///< link of the queue or free list that holds it
-  std::atomic<std::uint64_t> id{0};     ///< never reused; 0: no goroutine here
 
-  // -- second line: waiting
+  // -- second line: waiting, and what is rare
   std::atomic<const void*> wait_object{nullptr};
   std::atomic<std::uint64_t> wait_since{0};  ///< ticks (base/tick_clock.hpp), from the moment of parking
   std::atomic<std::uint32_t> claim{0};       ///< see sched/park.hpp: who ends this wait
   std::atomic<std::uint32_t> thread_word{0}; ///< plain threads: the futex they wait on
-  std::atomic<sched::worker*> worker{nullptr};        ///< runs it now
-  std::atomic<sched::worker*> locked_worker{nullptr};  ///< lock_thread(): the only one that may
-  std::uint32_t lock_depth = 0;
+  std::atomic<std::uint64_t> id{0};          ///< never reused; 0: no goroutine here
+  std::uint32_t lock_depth = 0;              ///< not 0: flag_locked is set
   std::uint32_t slab_index = 0;          ///< place in the registry
-  exception_globals exceptions;
+  std::uint64_t parent = 0;              ///< id of the creator
+  task::stack stack;                     ///< null until it first runs
 
-  // -- identity
-  std::uint64_t parent = 0;
+  // -- third line: identity
   creation_site created;
   char name[32] = {};              ///< in the record: readers must not follow a pointer that is freed
-  task::stack stack;               ///< null until it first runs
-  std::uint32_t epoch = 0;         ///< which run() it belongs to
-  std::uint32_t stack_request = 0; ///< KiB; 0: default
-  std::atomic<std::uint64_t> cpu_ticks{0};
-  std::atomic<std::uint32_t> switches{0};
-  std::uint32_t stack_high_water = 0;  ///< bytes, known at the end or when asked
+
+  // -- fourth line
+  detail::closure start;
 
   [[no_unique_address]] base::sanitizer_fiber fiber;
-  detail::closure start;
+  [[nodiscard]] bool has_stack() const noexcept { return context.sp != 0; }
+  [[nodiscard]] bool has_flag(std::uint8_t f) const noexcept { return (flags & f) != 0; }
+  void set_flag(std::uint8_t f) noexcept { flags = static_cast<std::uint8_t>(flags | f); }
+  void clear_flag(std::uint8_t f) noexcept { flags = static_cast<std::uint8_t>(flags & ~f); }
 };
+#if !defined(TUCO_TSAN_FIBERS) && !defined(TUCO_BASE_ASAN)
+// Of the memory that a parked goroutine costs, this is what is not pages.
+static_assert(sizeof(goroutine) == 256 && offsetof(goroutine, wait_object) == 64 &&
+              offsetof(goroutine, created) == 128 && offsetof(goroutine, start) == 192);
+#endif
 
 enum goroutine_flag : std::uint8_t {
   flag_plain_thread = 1,  ///< stands in for a thread that is not a worker
   flag_system = 2,        ///< the runtime's own: hidden from dumps below the level `system`
   flag_no_stack_reuse = 4,
   flag_main = 8,
+  flag_locked = 16,      ///< lock_thread(): only `worker` runs it
 };
 
 }  // namespace tuco::inline v1::task

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <new>
+#include <utility>
 
 #include "base/sanitizer.hpp"
 #include "os/memory.hpp"
@@ -137,7 +138,10 @@ std::size_t registry::allocate(goroutine** records, std::size_t wanted) noexcept
       }
     }
     const place now = s.free_count == 0 ? place::full : place::partial;
-    if (s.where != now) move(index, now);
+    if (s.where != now) {
+      move(index, now);
+      never_needed_ = std::min(never_needed_, idle_.count);
+    }
   }
   in_use_.store(in_use_.load(std::memory_order_relaxed) + taken, std::memory_order_relaxed);
   lock_.unlock();
@@ -160,12 +164,7 @@ void registry::release(goroutine* const* records, std::size_t count) noexcept {
     if (s.where != now) move(index, now);
   }
   in_use_.store(in_use_.load(std::memory_order_relaxed) - count, std::memory_order_relaxed);
-  const bool many = idle_.count > idle_slabs_kept;
   lock_.unlock();
-  if (many) {
-    while (discard_one(idle_slabs_kept)) {
-    }
-  }
 }
 
 // Gives back one slab when more than `keep` are idle.
@@ -184,10 +183,18 @@ bool registry::discard_one(std::size_t keep) noexcept {
   const bool gone = readings_.load(std::memory_order_acquire) == 0 &&                     // G3
                     os::discard(memory_of(index), slab_bytes) == 0;
   lock_.lock();
-  // Refused: a reader is at work, or the memory is locked. A later release() tries again.
+  // Refused: a reader is at work, or the memory is locked. A later call tries again.
   move(index, gone ? place::returned : place::idle);
   lock_.unlock();
   return gone;
+}
+
+void registry::tidy() noexcept {
+  lock_.lock();
+  std::size_t unneeded = std::exchange(never_needed_, idle_.count);
+  lock_.unlock();
+  for (; unneeded > idle_slabs_kept && discard_one(idle_slabs_kept); --unneeded) {
+  }
 }
 
 void registry::trim() noexcept {

@@ -12,9 +12,11 @@
 /// are what the last goroutine left, or zeros. While a goroutine is looked at it may end and its
 /// record serve another one: read the id again after the fields.
 ///
-/// **Giving back.** A slab whose records are all free, none of them in a cache, loses its pages and
-/// reads as zeros then, which is a record at rest. A few such slabs are kept. What is known of free
-/// records lies beside the slabs and not in them, so that it survives.
+/// **Giving back.** A slab whose records are all free, none of them in a cache, is idle. tidy(), which the
+/// monitor calls now and then, takes the pages of those that nobody needed since its last call, but for a
+/// few: they read as zeros then, which is a record at rest. Not at once: a program that starts 100,000
+/// goroutines again and again would pay for the pages each time, which was half of its time. What
+/// is known of free records lies beside the slabs and not in them, so that it survives.
 ///
 /// **Pins and giving back.** A reader writes to a record in one case only: it raises and lowers
 /// `pins`. If the zeros came in between, the count would be wrong for ever. So a reader pins only
@@ -127,6 +129,9 @@ class registry {
   std::size_t allocate(goroutine** records, std::size_t wanted) noexcept;
   void release(goroutine* const* records, std::size_t count) noexcept;
 
+  /// Gives back the slabs that were idle all the time since the last call, but for some 1 MiB. After two
+  /// calls in a row no more than that is idle.
+  void tidy() noexcept;
   /// Gives back all slabs that are free as a whole.
   void trim() noexcept;
 
@@ -178,6 +183,7 @@ class registry {
   list partial_;
   list idle_;
   list returned_;
+  std::size_t never_needed_ = 0;  ///< the fewest slabs that were idle since the last tidy()
   std::atomic<std::size_t> in_use_{0};
   alignas(64) mutable std::atomic<std::uint32_t> readings_{0};
   /// Beside each segment, what is known of its slabs.

@@ -69,7 +69,7 @@ TEST_P(StackGuardTest, AGuardSurvivesRecyclingAndReturnOfMemory) {
   for (int i = 0; i < 300; ++i) {
     all.push_back(pool.allocate(default_stack_class, why));
     ASSERT_TRUE(all.back());
-    *at(all.back().top - 1) = 1;
+    *at(all.back().top() - 1) = 1;
   }
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (i % 5 != 0) pool.release(all[i]);  // pages go, guards stay
@@ -138,7 +138,7 @@ void report(int, siginfo_t* info, void*) {
   ::sigaction(SIGSEGV, &action, nullptr);
   running = s;
   overflow = what;
-  arch::restart_stack(s.top, [] {
+  arch::restart_stack(s.top(), [] {
     overflow();
     ::_exit(45);
   });

@@ -30,8 +30,8 @@ volatile char* at(std::uintptr_t address) { return reinterpret_cast<volatile cha
 
 // As a goroutine would: from the top down.
 void touch(const stack& s, std::size_t bytes) {
-  for (std::size_t depth = 1; depth < bytes && s.top - depth >= s.low; depth += page) {
-    *at(s.top - depth) = 1;
+  for (std::size_t depth = 1; depth < bytes && s.top() - depth >= s.low; depth += page) {
+    *at(s.top() - depth) = 1;
   }
 }
 
@@ -74,9 +74,9 @@ TEST_F(StackPoolTest, EveryClassGivesAWritableStackOfItsSize) {
     ASSERT_TRUE(s);
     EXPECT_EQ(s.size(), slot_bytes(c) - guard_bytes(c));
     EXPECT_EQ(stack_class_of(s), c);
-    EXPECT_EQ(s.top % 64, 0u);
-    EXPECT_GE(s.high - s.top, 64u);
-    EXPECT_LT(s.high - s.top, 1024u);
+    EXPECT_EQ(s.top() % 64, 0u);
+    EXPECT_GE(s.high - s.top(), 64u);
+    EXPECT_LT(s.high - s.top(), 1024u);
     *at(s.low) = 1;
     touch(s, s.size());
     pool.release(s);
@@ -106,7 +106,7 @@ TEST_F(StackPoolTest, TopsAreSpreadOverTheCacheSets) {
   std::set<std::uintptr_t> colours;
   for (int i = 0; i < 100; ++i) {
     all.push_back(must_allocate(default_stack_class));
-    colours.insert(all.back().top % page);
+    colours.insert(all.back().top() % page);
   }
   EXPECT_EQ(colours.size(), 15u);
   for (const stack& s : all) pool.release(s);
@@ -114,7 +114,7 @@ TEST_F(StackPoolTest, TopsAreSpreadOverTheCacheSets) {
 
 TEST_F(StackPoolTest, AShallowStackTakesOnePage) {
   const stack s = must_allocate(default_stack_class);
-  std::memset(reinterpret_cast<void*>(s.top - 2048), 1, 2048);
+  std::memset(reinterpret_cast<void*>(s.top() - 2048), 1, 2048);
   EXPECT_EQ(high_water(s), page);
   pool.release(s);
 }
@@ -169,11 +169,11 @@ TEST_F(StackPoolTest, CachesAreBounded) {
 TEST_F(StackPoolTest, FindKnowsTheStackOfAnAddress) {
   for (unsigned c = 0; c < stack_class_count; c += 3) {
     const stack s = must_allocate(c);
-    for (const std::uintptr_t address : {s.low, s.high - 1, s.top, s.low - 1, s.low - guard_bytes(c)}) {
+    for (const std::uintptr_t address : {s.low, s.high - 1, s.top(), s.low - 1, s.low - guard_bytes(c)}) {
       const stack found = pool.find(address);
       EXPECT_EQ(found.low, s.low);
       EXPECT_EQ(found.high, s.high);
-      EXPECT_EQ(found.top, s.top);
+      EXPECT_EQ(found.top(), s.top());
     }
     pool.release(s);
   }
@@ -430,7 +430,7 @@ TEST_F(StackPoolTest, StacksAreNeverSharedUnderLoad) {
       std::vector<owned> mine;
       std::uint64_t mark = (t + 1) * 1'000'000'000ull;
       const auto finish = [&](const owned& o) {
-        if (*reinterpret_cast<volatile std::uint64_t*>(o.s.top - 8) != o.mark ||
+        if (*reinterpret_cast<volatile std::uint64_t*>(o.s.top() - 8) != o.mark ||
             *reinterpret_cast<volatile std::uint64_t*>(o.s.low) != o.mark ||
             !check_canary(o.s, false)) {
           errors.fetch_add(1);
@@ -448,7 +448,7 @@ TEST_F(StackPoolTest, StacksAreNeverSharedUnderLoad) {
             continue;
           }
           ++mark;
-          *reinterpret_cast<volatile std::uint64_t*>(s.top - 8) = mark;
+          *reinterpret_cast<volatile std::uint64_t*>(s.top() - 8) = mark;
           *reinterpret_cast<volatile std::uint64_t*>(s.low) = mark;
           mine.push_back({s, mark});
         }
@@ -495,7 +495,7 @@ TEST_F(StackPoolTest, AddressSanitizerSeesTheUseOfARetiredStack) {
   const stack s = must_allocate(default_stack_class);
   touch(s, 1);
   pool.release(s);
-  EXPECT_DEATH(*at(s.top - 16) = 1, "use-after-poison");
+  EXPECT_DEATH(*at(s.top() - 16) = 1, "use-after-poison");
 }
 #endif
 

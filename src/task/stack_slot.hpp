@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
-/// The address space of one stack: its size, its guard, its colour, and what can be told of it.
+/// The address space of one stack: its size, its guard, and what can be told of it.
 ///
 /// **Slots.** A size class c is 16 KiB << c of *address space*, up to 64 MiB. The lowest sixteenth of
 /// a slot (at least a page, at most 64 KiB) is its guard, the rest the stack:
@@ -13,10 +13,6 @@
 /// compiled with -fstack-clash-protection hits a guard of one page already; the rest is for libraries
 /// that were not, whose frames may jump over it. Goroutines that call deep into such code ask for
 /// 1 MiB, which costs nothing but address space, and get 64 KiB of guard with it.
-///
-/// **Colour.** `top` is 64 to 960 bytes below `high`, by a hash of the slot: otherwise the hot lines of
-/// all parked goroutines would compete for the same few sets of the cache. A shallow stack still
-/// touches one page only.
 
 #include <bit>
 #include <cstddef>
@@ -68,13 +64,11 @@ constexpr unsigned stack_class_of(const stack& s) noexcept {
 
 namespace stack_detail {
 
-/// The stack of a slot, with its colour: a multiplicative hash, so that neighbours differ.
+/// The stack of a slot.
 inline stack stack_at(unsigned size_class, std::uintptr_t slot) noexcept {
-  const std::uint64_t hash = (slot / min_slot_bytes) * 0x9e3779b97f4a7c15u;
   stack s;
   s.low = slot + guard_bytes(size_class);
   s.high = slot + slot_bytes(size_class);
-  s.top = s.high - 64 * (1 + (hash >> 32) % 15);
   return s;
 }
 

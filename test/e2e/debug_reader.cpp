@@ -36,6 +36,8 @@ memory_image memory_image::of_process(pid_t pid) {
 
 namespace {
 
+constexpr std::uint64_t locked_to_thread = 16;  // of the flags
+
 /// What was mapped from files: a core leaves out what the files still hold.
 struct mapped_file {
   std::uint64_t start, end, offset;
@@ -242,7 +244,7 @@ std::vector<seen_goroutine> debug_reader::goroutines() const {
         g.created_line = static_cast<std::uint32_t>(field(record, d.g_created_line));
         g.switches = static_cast<std::uint32_t>(field(record, d.g_switches));
         g.worker = field(record, d.g_worker);
-        g.locked = field(record, d.g_locked_worker) != 0;
+        g.locked = (field(record, d.g_flags) & locked_to_thread) != 0;
         out.push_back(std::move(g));
       }
     }

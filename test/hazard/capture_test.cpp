@@ -118,7 +118,7 @@ std::string describe(const captured& c) {
   return out;
 }
 
-std::uintptr_t own_stack_low() { return sched::this_worker()->current->stack.low; }
+std::uintptr_t own_stack_low() { return sched::this_worker()->running()->stack.low; }
 
 volatile unsigned sink;
 
@@ -213,7 +213,7 @@ void interrupt_workers_until(F enough) {
   while (!enough()) {
     const sched::worker* w = sched::the_scheduler.all_workers.load(std::memory_order_acquire);
     for (; w != nullptr; w = w->all_next) {
-      if (w->visible_goroutine.load(std::memory_order_relaxed) != nullptr) {
+      if (w->running() != nullptr) {
         ::syscall(SYS_tgkill, ::getpid(), w->tid, SIGRTMIN + 4);
       }
     }

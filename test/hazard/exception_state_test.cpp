@@ -6,7 +6,7 @@
 //             thread. Of two goroutines that park in a handler, `throw;` rethrows the other's exception;
 //             uncaught_exceptions() counts somebody else's; a handler that ends on another thread than
 //             it began on ends in std::terminate.
-// Mitigation  save_exceptions() and restore_exceptions() in sched/switch.cpp: both words go with the
+// Mitigation  take_exceptions() and put_exceptions() in sched/switch.cpp: both words go with the
 //             goroutine, and are touched only when one of them is not zero.
 #include <exception>
 #include <stdexcept>

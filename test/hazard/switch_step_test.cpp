@@ -148,7 +148,7 @@ std::string describe_bad() {
 [[gnu::noinline]] void by_landmark(std::size_t number, const std::function<void()>& f) {
   landmark& l = the_steps.landmarks[number];
   l.pc.store(reinterpret_cast<std::uintptr_t>(__builtin_return_address(0)));
-  l.stack.store(sched::this_worker()->current->stack.low);
+  l.stack.store(sched::this_worker()->running()->stack.low);
   f();
   l.stack.store(0);
 }

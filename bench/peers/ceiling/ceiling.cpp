@@ -110,15 +110,11 @@ void take_turns(std::int64_t fibers) {
             yield();
             ++mine.count;
           }
-          --*mine.running;
+          if (--*mine.running == 0) runnable.push(&main_fiber);
         },
         &t);
   }
-  // Out of the ring until the last one is done: it must not take a turn of its own.
-  fiber* const first = runnable.pop();
-  runnable.push(&main_fiber);
-  switch_to(first);
-  while (running != 0) yield();
+  switch_to(runnable.pop());  // not in the ring until the last one is done: it takes no turn of its own
   std::int64_t sum = 0;
   for (const turns& t : all) sum += t.count;
   if (sum != total / fibers * fibers) fail("yields are missing");

@@ -17,7 +17,15 @@ inline constexpr unsigned switch_target_register = 1;
 #define TUCO_SWITCH_CLOBBERS_OF_EXTENSIONS
 #endif
 
-/// Saves the running context to `from` and resumes `to`. Returns when somebody switches back.
+/// Stores the control word of the running context to `c`.
+[[gnu::always_inline]] inline void save_control(context& c) noexcept {
+  std::uint64_t fpcr;
+  asm volatile("mrs %0, fpcr" : "=r"(fpcr));
+  c.float_control = static_cast<std::uint32_t>(fpcr);
+}
+
+/// Saves the running context to `from`, which save_control() was called for, and resumes `to`. Returns when
+/// somebody switches back.
 ///
 /// Only for use in a function that is never inlined: its callers then see an ordinary call, and the
 /// thread that runs after it may be another one.
@@ -25,16 +33,15 @@ inline constexpr unsigned switch_target_register = 1;
 /// FPCR holds control bits alone (the status is in FPSR), so the whole word is compared. `to` stays in
 /// x1 through the whole window, where the signal handler finds it. The jump goes through x16, which
 /// BTI lets land on any pad.
-[[gnu::always_inline]] inline void switch_context(context& from, const context& to) noexcept {
+[[gnu::always_inline]] inline void switch_saved(context& from, const context& to) noexcept {
   register context* f asm("x0") = &from;
   register const context* t asm("x1") = &to;
   asm volatile(
       "mov x2, sp\n\t"
       "adr x3, 1f\n\t"
-      "mrs x4, fpcr\n\t"
+      "ldr w4, [%[from], #24]\n\t"
       "stp x2, x29, [%[from]]\n\t"
       "str x3, [%[from], #16]\n\t"
-      "str w4, [%[from], #24]\n\t"
       "ldr w5, [%[to], #24]\n\t"
       "cmp w4, w5\n\t"
       "b.ne 4f\n\t"

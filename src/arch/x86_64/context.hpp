@@ -17,14 +17,21 @@ inline constexpr unsigned switch_target_register = 4;
 #define TUCO_SWITCH_CLOBBERS_OF_EXTENSIONS
 #endif
 
-/// Saves the running context to `from` and resumes `to`. Returns when somebody switches back.
+/// Stores the control words of the running context to `c`.
+[[gnu::always_inline]] inline void save_control(context& c) noexcept {
+  asm volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(c.float_control), "=m"(c.x87_control));
+}
+
+/// Saves the running context to `from`, which save_control() was called for, and resumes `to`. Returns when
+/// somebody switches back. The two are apart because reading MXCSR waits for everything before it: who calls
+/// it early, behind something that waits too, waits once (docs/adr/0002-floating-point-control.md).
 ///
 /// Only for use in a function that is never inlined: its callers then see an ordinary call, and the
 /// thread that runs after it may be another one.
 ///
 /// The red zone is not touched: nothing is pushed. `to` stays in rsi through the whole window, where
 /// the signal handler finds it.
-[[gnu::always_inline]] inline void switch_context(context& from, const context& to) noexcept {
+[[gnu::always_inline]] inline void switch_saved(context& from, const context& to) noexcept {
   context* f = &from;
   const context* t = &to;
   asm volatile(
@@ -32,8 +39,6 @@ inline constexpr unsigned switch_target_register = 4;
       "movq %%rbp, 8(%[from])\n\t"
       "leaq 1f(%%rip), %%rax\n\t"
       "movq %%rax, 16(%[from])\n\t"
-      "stmxcsr 24(%[from])\n\t"
-      "fnstcw 28(%[from])\n\t"
       // Bits 0-5 of MXCSR are status flags, which differ all the time and are nobody's to keep.
       "movl 24(%[from]), %%eax\n\t"
       "xorl 24(%[to]), %%eax\n\t"
