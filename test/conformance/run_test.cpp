@@ -240,7 +240,7 @@ TEST_P(Run, NothingOfAnEndedRunRunsInTheNext) {
 
 /// A channel outlives its run; who waited in it does not.
 TEST_P(Run, AWaiterOfAnEndedRunIsNotWokenInTheNext) {
-  for (int i = 0; i < 100; ++i) {
+  for (int i = 0; i < 30; ++i) {
     auto c = std::make_unique<chan<int>>(0);
     std::atomic<int> woken{0};
     std::atomic<bool> parked{false};
