@@ -101,7 +101,7 @@ TUCO_TEST(Migration, TheThreadsIdIsThatOfTheThreadThatRunsUsNow) {
   }
 }
 
-// As a C++ thread_local it names the worker that was left, with -O2 -fPIC.
+// As a C++ thread_local it names the worker that was left, with clang and -O2 -fPIC.
 TUCO_TEST(Migration, TheThreadSlotIsThatOfTheThreadThatRunsUsNow) {
   for (int i = 0; i < rounds; ++i) {
     const auto* before = static_cast<const sched::worker*>(arch::thread_slot());
