@@ -6,12 +6,14 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
+#include <utility>
 
 #include "arch/context.hpp"
 #include "base/pause.hpp"
 #include "os/clock.hpp"
 #include "os/futex.hpp"
 #include "os/membarrier.hpp"
+#include "os/proc.hpp"
 #include "os/thread.hpp"
 #include "sched/scheduler.hpp"
 #include "task/stack_pool.hpp"
@@ -23,6 +25,10 @@ namespace {
 constexpr int sampling_signal = SIGURG;
 
 constexpr std::size_t deepest = 256;
+
+// A thread that is ready to run but gets no processor will answer; less than what those who wait for a
+// whole report bear without a sign of life (reporter.cpp).
+constexpr std::int64_t patience_with_starved_ns = 5'000'000'000;
 
 /// One question to one thread. The asker may lose patience; the answer then comes too late and must
 /// not disturb the next question, so each has a number and the handler answers only the current one.
@@ -84,8 +90,23 @@ bool capture_parked(task::goroutine* g, std::span<std::uintptr_t> pcs, std::span
   return true;
 }
 
+/// How long to wait for a thread's answer.
+struct patience {
+  std::int64_t deadline;
+  bool may_grow = true;
+
+  /// The deadline has passed. @return Whether there is a later one.
+  bool grow_for(int tid) noexcept {
+    if (!std::exchange(may_grow, false)) return false;
+    os::thread_probe probe;
+    if (probe.open(tid) < 0 || probe.activity().what != os::thread_activity::kind::running) return false;
+    deadline = os::steady_now_ns() + patience_with_starved_ns;
+    return true;
+  }
+};
+
 bool capture_running(task::goroutine* g, std::uint64_t id, std::span<std::uintptr_t> pcs,
-                     std::span<std::uintptr_t> sps, std::int64_t deadline, stack_capture& out) noexcept {
+                     std::span<std::uintptr_t> sps, patience& limit, stack_capture& out) noexcept {
   const sched::worker* w = g->worker.load(std::memory_order_relaxed);
   if (w == nullptr) return false;
   static std::uint32_t numbers = 0;
@@ -104,7 +125,10 @@ bool capture_running(task::goroutine* g, std::uint64_t id, std::span<std::uintpt
         answered = true;
         break;
       }
-      if (os::futex_wait(q.answered, seen, deadline) == os::futex_result::timed_out) break;
+      if (os::futex_wait(q.answered, seen, limit.deadline) == os::futex_result::timed_out &&
+          !limit.grow_for(w->tid)) {
+        break;
+      }
     }
   }
   q.asked.store(0, std::memory_order_release);
@@ -167,13 +191,13 @@ stack_capture capture_goroutine(task::goroutine* g, std::span<std::uintptr_t> pc
     out.walk = capture(current_registers(), bounds_of(g->stack), pcs, true, sps);
     return out;
   }
-  const std::int64_t deadline = os::steady_now_ns() + patience_ns;
+  patience limit{os::steady_now_ns() + patience_ns};
   // It may park or run on between the look and the act, so look again until one of them hits.
   while (id != 0 && g->id.load(std::memory_order_acquire) == id) {
     if (capture_parked(g, pcs, sps, out)) break;
     if (g->status.load(std::memory_order_acquire) == goroutine_status::dead) break;
-    if (capture_running(g, id, pcs, sps, deadline, out)) break;
-    if (os::steady_now_ns() > deadline) break;
+    if (capture_running(g, id, pcs, sps, limit, out)) break;
+    if (os::steady_now_ns() > limit.deadline) break;
     base::pause();
   }
   if (g->id.load(std::memory_order_acquire) != id) return {};

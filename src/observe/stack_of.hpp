@@ -24,7 +24,8 @@ struct stack_capture {
 };
 
 /// Walks the stack of `g`, which may be any live goroutine, and writes its addresses, innermost first.
-/// Takes microseconds for a parked one, up to `patience_ns` for one whose thread takes no signals.
+/// Takes microseconds for a parked one, up to `patience_ns` for one whose thread takes no signals, some
+/// seconds for one whose thread wants to run but gets no processor.
 /// Inside a registry::reading section, unless `g` is the caller.
 /// @param sps  as of capture()
 stack_capture capture_goroutine(task::goroutine* g, std::span<std::uintptr_t> pcs,

@@ -21,6 +21,8 @@ TEST(MillionTest, ParkedGoroutinesCostAPageAndGoBack) {
   const char* stress = std::getenv("TUCO_STRESS");
   const std::string count = stress != nullptr && std::string_view(stress) == "full" ? "1000000" : "100000";
   process program({built("test/programs/million"), count});
+  // Each phase may take as long as any wait.
+  for (const char* phase : {"channels made", "all parked", "all ended"}) program.await_text(output::out, phase);
   const int status = program.wait();
   const std::string text = program.text(output::out);
   ASSERT_EQ(status, 0) << text << program.text(output::err);

@@ -40,6 +40,7 @@ figures print(const char* when) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   const std::size_t count = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 1'000'000;
   return tuco::run([count] {
     std::vector<tuco::chan<int>> channels;
