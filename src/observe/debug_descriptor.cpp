@@ -49,6 +49,9 @@ static_assert(offsetof(registry_roots, segment_bytes) == 0 &&
               offsetof(registry_roots, segment_count) == 32 &&
               offsetof(registry_roots, segments) == 40 && sizeof(registry_roots) == 48);
 static_assert(sizeof(tuco::base::tick_calibration) == 40);
+using tuco::sched::phase;
+static_assert(phase::stopped == phase{0} && phase::starting == phase{1} && phase::running == phase{2} &&
+              phase::stopping == phase{3} && phase::overdue == phase{4});
 
 constexpr debug_descriptor describe_layout() {
   debug_descriptor d{};

@@ -31,7 +31,7 @@ struct debug_descriptor {
   // -- addresses in the process
   std::uint64_t registry;      ///< six words; see the guide
   std::uint64_t epoch;         ///< u32: goroutines of other epochs belong to a run that is over
-  std::uint64_t state;         ///< u32: 0 stopped, 1 running, 2 stopping
+  std::uint64_t state;         ///< u32: 0 stopped, 1 starting, 2 running, 3 stopping, 4 overdue
   std::uint64_t workers;       ///< pointer: the first of the list
   std::uint64_t processors;    ///< array of pointers
   std::uint64_t processor_slots;  ///< u32: how many of them are set

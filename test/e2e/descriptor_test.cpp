@@ -182,7 +182,7 @@ TEST_F(DescriptorTest, GoroutinesOfAStoppedAndStrippedProcess) {
   stop(program);
   const debug_reader reader(memory_image::of_process(program.pid()));
   EXPECT_EQ(reader.layout().runs, 1U);
-  EXPECT_EQ(reader.get<std::uint32_t>(reader.layout().state), 1U);
+  EXPECT_EQ(reader.get<std::uint32_t>(reader.layout().state), 2U);  // running
   EXPECT_EQ(reader.get<std::uint32_t>(reader.layout().processor_count), 1U);
   check(reader, program, original, true);
   program.signal(SIGCONT);
