@@ -8,12 +8,15 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
 #include <thread>
 
 #include "conformance/net_fixture.hpp"
+#include "os/proc.hpp"
 
 namespace tuco {
 namespace {
@@ -164,7 +167,15 @@ TEST_P(SignalsAtBirth, NoHandlerRunsOnAWorkerBeforeItHasASignalStack) {
     sigset_t all;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, nullptr);
-    while (!stop.load()) ::kill(::getpid(), SIGUSR2);
+    // To each thread: what is sent to the process as a whole, the main thread takes.
+    std::array<pid_t, 256> threads;
+    while (!stop.load()) {
+      const int n = os::list_threads(threads);
+      for (int k = 0; k < n && k < static_cast<int>(threads.size()); ++k) {
+        const pid_t thread = threads[static_cast<std::size_t>(k)];
+        if (thread != ::gettid()) ::syscall(SYS_tgkill, ::getpid(), thread, SIGUSR2);
+      }
+    }
   });
   for (int i = 0; i < 20; ++i) {
     tuco::run([&] {
