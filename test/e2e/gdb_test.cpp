@@ -89,7 +89,7 @@ TEST_F(GdbTest, ListsAndWalksGoroutinesOfALiveProcess) {
     const auto at = text.find(from + "\n");
     return text.substr(at, text.find(to + "\n") - at);
   };
-  EXPECT_TRUE(reaches_entry(part("--parked", "--running"), "switch_context", "app::middle")) << text;
+  EXPECT_TRUE(reaches_entry(part("--parked", "--running"), "switch_saved", "app::middle")) << text;
   EXPECT_TRUE(reaches_entry(part("--running", "--fresh"), "app::compute", "app::middle")) << text;
   EXPECT_NE(part("--fresh", "--some").find("it has not begun"), std::string::npos) << text;
   EXPECT_TRUE(std::regex_match(part("--some", "--thread"), std::regex("--some\n.*\"nil receive\".*\n.*\"nil send\".*\n"))) << text;
@@ -142,7 +142,7 @@ TEST_F(GdbTest, WritesAndReadsACore) {
                                {"info goroutines", "goroutine 2 bt", "echo --running\\n", "goroutine " + running + " bt"});
   for (const std::string& line : list_of_states) EXPECT_TRUE(std::regex_search(text, std::regex(line))) << line << text;
   const auto second = text.find("--running\n");
-  EXPECT_TRUE(reaches_entry(text.substr(0, second), "switch_context", "app::middle")) << text;
+  EXPECT_TRUE(reaches_entry(text.substr(0, second), "switch_saved", "app::middle")) << text;
   EXPECT_TRUE(reaches_entry(text.substr(second), "app::compute", "app::middle")) << text;
 }
 
