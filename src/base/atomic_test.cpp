@@ -15,7 +15,7 @@ namespace {
 // loads the other's. With a full fence in between, at most one of them may miss the other's store.
 // Rounds are numbered instead of reset, so the two threads need no further synchronisation.
 TEST(FullFence, StoreIsSeenOrSees) {
-  constexpr std::uint32_t rounds = 100'000;
+  constexpr std::uint32_t rounds = 20'000;
   struct alignas(64) word {
     std::atomic<std::uint32_t> value{0};
   };

@@ -13,6 +13,7 @@
 // C library's. Every single walk must reach the first frame of the stack it is on; where the goroutine
 // is known, by way of the function that it is in.
 #if defined(__x86_64__)
+#include <dlfcn.h>
 #include <execinfo.h>
 #include <signal.h>
 #include <ucontext.h>
@@ -62,6 +63,7 @@ struct bad_walk {
 
 struct steps {
   std::atomic<bool> on{false};
+  std::uintptr_t blocks_signals = reinterpret_cast<std::uintptr_t>(::dlsym(RTLD_DEFAULT, "pthread_sigmask"));
   std::array<landmark, 4> landmarks;
   std::atomic<std::uint64_t> all{0}, inside_switch{0}, at_entry{0}, at_restart{0}, off_goroutines{0}, at_landmark{0};
   std::atomic<std::uint64_t> bad{0};
@@ -116,8 +118,9 @@ void walk_from(const ucontext_t* context) {
 void on_step(int, siginfo_t*, void* ucontext) {
   const int saved_errno = errno;
   auto* context = static_cast<ucontext_t*>(ucontext);
-  // A thread that was left behind by the goroutine it stepped for stops by itself.
-  if (the_steps.on.load()) {
+  // A thread that was left behind by the goroutine it stepped for stops by itself; so does one that is about to
+  // block signals, to start another thread or to end: a trap that is blocked kills.
+  if (the_steps.on.load() && static_cast<std::uintptr_t>(context->uc_mcontext.gregs[REG_RIP]) != the_steps.blocks_signals) {
     walk_from(context);
     context->uc_mcontext.gregs[REG_EFL] |= trap_flag;
   } else {
