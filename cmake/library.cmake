@@ -23,10 +23,11 @@ list(FILTER tuco_sources EXCLUDE REGEX "_(test|bench)\\.cpp$")
 
 # ThreadSanitizer is to find the users' races. The queues and locks of the runtime would order
 # everything with everything, so all but `sync`, where the users' order comes from, is compiled without
-# it (of `sync`, what a waiter and the commit action on another stack do with one word, too) and says what orders what (src/base/sanitizer.hpp).
+# it and says what orders what (src/base/sanitizer.hpp). So is, of `sync`, what a waiter and the commit action
+# on another stack do with one word, and what reads the scheduler's.
 if(TUCO_SANITIZER MATCHES "thread")
   foreach(source IN LISTS tuco_sources)
-    if(source MATCHES "\\.cpp$" AND (NOT source MATCHES "/src/sync/" OR source MATCHES "/condition_variable\\.cpp$"))
+    if(source MATCHES "\\.cpp$" AND (NOT source MATCHES "/src/sync/" OR source MATCHES "/(condition_variable|caller)\\.cpp$"))
       set_source_files_properties("${source}" PROPERTIES COMPILE_OPTIONS -fno-sanitize=thread)
     endif()
   endforeach()

@@ -48,6 +48,10 @@ function(tuco_test_program target prefix label timeout)
     TUCO_TEST_SOURCE_DIR="${PROJECT_SOURCE_DIR}" TUCO_TEST_BINARY_DIR="${PROJECT_BINARY_DIR}"
     "$<$<BOOL:${CMAKE_CROSSCOMPILING}>:TUCO_TEST_EMULATED>")
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/test")
+  if(label MATCHES "^(unit|conformance|hazard|sanitizer)$")
+    list(APPEND tuco_share ${target})
+    set(tuco_share ${tuco_share} PARENT_SCOPE)
+  endif()
   gtest_discover_tests(${target}
     TEST_PREFIX "${prefix}."
     DISCOVERY_MODE PRE_TEST
@@ -59,6 +63,11 @@ set(TUCO_TEST_LAYERS "" CACHE STRING "Only the unit tests of these layers; empty
 set(tuco_tested_layers ${tuco_layers})
 if(TUCO_TEST_LAYERS)
   set(tuco_tested_layers ${TUCO_TEST_LAYERS})
+endif()
+# ThreadSanitizer does not see the locks of the layers that are compiled without it (cmake/library.cmake),
+# so it has nothing to say about tests that reach into them.
+if(TUCO_SANITIZER MATCHES "thread")
+  set(tuco_tested_layers sync io runtime)
 endif()
 foreach(layer IN LISTS tuco_tested_layers)
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/src/${layer}/*_test.cpp")
@@ -75,7 +84,14 @@ if(NOT tuco_whole)
   return() # what follows needs all of the library
 endif()
 
-foreach(folder conformance hazard fault stress e2e)
+# What the tests of hazards, faults and whole programs look at belongs to threads, on purpose: errno and
+# thread_local data of goroutines that share one, handlers on their stacks, forks, ends in the middle of it
+# all. To ThreadSanitizer each of these is a race.
+set(folders conformance hazard fault stress e2e)
+if(TUCO_SANITIZER MATCHES "thread")
+  set(folders conformance stress)
+endif()
+foreach(folder IN LISTS folders)
   file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/test/${folder}/*.cpp")
   if(sources)
     set(timeout ${tuco_timeout_unit})
@@ -86,9 +102,34 @@ foreach(folder conformance hazard fault stress e2e)
   endif()
 endforeach()
 
+# Programs with errors that a sanitizer must see, and ones without.
+set(sanitized)
+if(TUCO_SANITIZER MATCHES "thread")
+  set(sanitized race)
+  set(sanitized_programs races)
+elseif(TUCO_SANITIZER MATCHES "address")
+  set(sanitized memory)
+  set(sanitized_programs memory_errors)
+endif()
+if(sanitized)
+  list(TRANSFORM sanitized_programs REPLACE "(.+)" "${PROJECT_SOURCE_DIR}/test/sanitizer/programs/\\1.cpp")
+  tuco_test_program(sanitizer_test sanitizer sanitizer ${tuco_timeout_unit}
+    "${PROJECT_SOURCE_DIR}/test/sanitizer/${sanitized}_test.cpp" "${PROJECT_SOURCE_DIR}/test/e2e/process.cpp")
+endif()
+
+# What CI builds of a preset of which it runs a share (scripts/test --ci).
+add_custom_target(share)
+foreach(program IN LISTS tuco_share)
+  add_dependencies(share ${program})
+endforeach()
+
 # Small programs for the end-to-end tests to start: built("test/programs/NAME").
 set(programs)
 file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/test/e2e/programs/*.cpp")
+if(NOT TARGET e2e_test)
+  set(sources)
+endif()
+list(APPEND sources ${sanitized_programs})
 foreach(source IN LISTS sources)
   get_filename_component(name "${source}" NAME_WE)
   add_executable(program_${name} "${source}")
@@ -111,13 +152,19 @@ tuco_test_without_membarrier(conformance "*Scheduler*:*/Run.*:Membarrier.*:*Slee
 tuco_test_without_membarrier(stress "Shapes/ParkReady.*_2")
 
 # Programs that drive other programs find them and the examples built.
-if(TARGET e2e_test)
-  add_dependencies(e2e_test ${tuco_examples} ${programs})
-endif()
+foreach(driver e2e_test sanitizer_test)
+  if(TARGET ${driver})
+    add_dependencies(${driver} ${tuco_examples} ${programs})
+  endif()
+endforeach()
 
 # What the optimizer may break is tested as the optimizer would see it: a file of test/hazard with
 #   // VARIANTS: O0 O2 O3 PIC LTO
 # becomes one more program for each word, compiled with exactly that.
+# Not with a sanitizer, whose instrumentation is not what anybody optimizes.
+if(TUCO_SANITIZER)
+  return()
+endif()
 include(CheckIPOSupported)
 check_ipo_supported(RESULT tuco_can_lto LANGUAGES CXX OUTPUT tuco_lto_answer)
 file(GLOB sources CONFIGURE_DEPENDS "${PROJECT_SOURCE_DIR}/test/hazard/*.cpp")

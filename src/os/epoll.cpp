@@ -35,6 +35,7 @@ int epoll_open() noexcept {
 }
 
 int epoll_add(int epoll, int descriptor, std::uint32_t events, std::uint64_t data) noexcept {
+  const base::unseen_by_tsan unseen;
   epoll_event event{};
   event.events = events;
   event.data.u64 = data;
@@ -43,12 +44,14 @@ int epoll_add(int epoll, int descriptor, std::uint32_t events, std::uint64_t dat
 }
 
 int epoll_delete(int epoll, int descriptor) noexcept {
+  const base::unseen_by_tsan unseen;
   epoll_event ignored{};  // kernels before 2.6.9 want it
   return system_call(call::epoll_ctl,
                      [&] { return ::epoll_ctl(epoll, EPOLL_CTL_DEL, descriptor, &ignored); });
 }
 
 int epoll_wait(int epoll, epoll_event* events, int capacity, std::int64_t timeout_ns) noexcept {
+  const base::unseen_by_tsan unseen;
   // Without a timeout, and for a mere look, the plain call is as good, and tracers know it.
   if (timeout_ns > 0 && has_pwait2.load(std::memory_order_relaxed)) {
     const timespec timeout = to_timespec(timeout_ns);

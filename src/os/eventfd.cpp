@@ -16,6 +16,7 @@ int eventfd_open() noexcept {
 }
 
 int eventfd_signal(int descriptor) noexcept {
+  const base::unseen_by_tsan unseen;
   const std::uint64_t one = 1;
   const ssize_t result = retry_eintr([&] {
     return system_call(call::write, [&] { return ::write(descriptor, &one, sizeof one); });
@@ -24,6 +25,7 @@ int eventfd_signal(int descriptor) noexcept {
 }
 
 int eventfd_drain(int descriptor) noexcept {
+  const base::unseen_by_tsan unseen;
   std::uint64_t count = 0;
   const ssize_t result = retry_eintr([&] {
     return system_call(call::read, [&] { return ::read(descriptor, &count, sizeof count); });

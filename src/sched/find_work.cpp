@@ -415,8 +415,12 @@ goroutine* pick(worker* w, due_timers timers) noexcept {
     return nullptr;  // the worker's own stack deals with it
   }
   if (const std::int64_t next = p->timers.next(); next != no_deadline) {
-    if (timers == due_timers::run) run_timers(*p);
-    else if (next <= os::steady_now_ns()) return nullptr;
+    if (timers == due_timers::run) {
+      const base::as_fiber worker_itself(w->fiber);
+      run_timers(*p);
+    } else if (next <= os::steady_now_ns()) {
+      return nullptr;
+    }
   }
 
   goroutine* g = nullptr;

@@ -14,6 +14,7 @@
 #include "base/tick_clock.hpp"
 #include "sched/goexit.hpp"
 #include "sched/lifecycle.hpp"
+#include "sched/quarantine.hpp"
 #include "sched/scheduler.hpp"
 
 namespace tuco::inline v1::sched {
@@ -27,6 +28,7 @@ std::atomic<bool> stacks_ran_out{false};
 
 #ifdef TUCO_TSAN_FIBERS
 constexpr bool stacks_can_be_inherited = false;  // each goroutine is a fiber of its own there
+constinit quarantine ended_lately;
 #else
 constexpr bool stacks_can_be_inherited = true;
 #endif
@@ -42,21 +44,30 @@ std::uint64_t next_id(worker* w) noexcept {
   return ++p.next_goroutine_id;
 }
 
-}  // namespace
-
-/// The record goes back; `g` may be another goroutine the moment this returns.
-void release_record(worker* w, goroutine* g) noexcept {
+/// From here on nobody finds `g`.
+void bury(goroutine* g) noexcept {
 #ifdef TUCO_TSAN_FIBERS
   if (g->fiber.tsan != nullptr) __tsan_destroy_fiber(std::exchange(g->fiber.tsan, nullptr));
 #endif
   g->status.store(goroutine_status::dead, std::memory_order_relaxed);
   // Last: a reader that finds the same id before and after has read one goroutine's fields.
   g->id.store(0, std::memory_order_release);
+}
+
+void give_back_record(worker* w, goroutine* g) noexcept {
   if (w->p != nullptr) {
     w->p->goroutines.release(g);
   } else {
     task::the_registry().release(g);
   }
+}
+
+}  // namespace
+
+/// The record goes back; `g` may be another goroutine the moment this returns.
+void release_record(worker* w, goroutine* g) noexcept {
+  bury(g);
+  give_back_record(w, g);
 }
 
 namespace {
@@ -125,8 +136,16 @@ void release_goroutine(worker* w, goroutine* g) noexcept {
     w->locked_goroutine = nullptr;
     w->ending = true;
   }
+#ifdef TUCO_TSAN_FIBERS
+  bury(g);
+  g = ended_lately.exchange(g);
+  if (g == nullptr) return;
+  if (g->stack) w->p->stacks.release(std::exchange(g->stack, {}));
+  give_back_record(w, g);
+#else
   if (g->stack) w->p->stacks.release(std::exchange(g->stack, {}));
   release_record(w, g);
+#endif
 }
 
 namespace {

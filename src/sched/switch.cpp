@@ -174,7 +174,10 @@ TUCO_SWITCHES_STACK void leave_for_good(worker* w, goroutine* g, goroutine* next
 
 void prepare_fiber([[maybe_unused]] goroutine* g) noexcept {
 #ifdef TUCO_TSAN_FIBERS
-  if (g->fiber.tsan == nullptr) g->fiber.tsan = __tsan_create_fiber(0);
+  if (g->fiber.tsan == nullptr) {
+    const base::as_fiber maker(this_worker()->fiber);  // behind whom it is ordered, else: who ran before
+    g->fiber.tsan = __tsan_create_fiber(0);
+  }
 #endif
 #ifdef TUCO_BASE_ASAN
   g->fiber = {nullptr, reinterpret_cast<const void*>(g->stack.low), g->stack.size()};

@@ -2,10 +2,11 @@
 // Closing wakes who waits, once, for good; and accept() at the limits.
 #include <fcntl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include "conformance/net_fixture.hpp"
@@ -233,8 +234,10 @@ TEST_P(NetClose, FailedStepsLeaveNothingBehind) {
     auto sockets = [] {
       int n = 0;
       for (int fd = 0; fd < 256; ++fd) {
-        struct stat what {};
-        n += ::fstat(fd, &what) == 0 && S_ISSOCK(what.st_mode);
+        // By name: ThreadSanitizer takes a look at a descriptor of the monitor's for a use of it.
+        char name[16];
+        n += ::readlink(("/proc/self/fd/" + std::to_string(fd)).c_str(), name, sizeof name) > 7 &&
+             std::string_view(name, 7) == "socket:";
       }
       return n;
     };
