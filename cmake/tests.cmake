@@ -117,7 +117,7 @@ if(sanitized)
     "${PROJECT_SOURCE_DIR}/test/sanitizer/${sanitized}_test.cpp" "${PROJECT_SOURCE_DIR}/test/e2e/process.cpp")
 endif()
 
-# What CI builds of a preset of which it runs a share (scripts/test --ci).
+# What is built of a preset of which a share is run (scripts/test --share).
 add_custom_target(share)
 foreach(program IN LISTS tuco_share)
   add_dependencies(share ${program})
