@@ -9,6 +9,10 @@
 ///     misuse_error            close of nil channel                                   chan
 ///     misuse_error            makechan: size out of range                            chan
 ///     misuse_error            sync: negative WaitGroup counter                       wait_group
+///     misuse_error            latch: count below zero                                latch
+///     misuse_error            barrier: more arrivals than expected; negative number  barrier
+///     misuse_error            semaphore: released more than held; acquire of more    semaphore
+///                             than its size; size out of range; negative number
 ///
 /// what() adds who did it and where that goroutine came from, so that a log line is enough:
 ///

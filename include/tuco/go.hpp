@@ -60,6 +60,8 @@ TUCO_API void abandon_go(unborn* u) noexcept;
 TUCO_API unborn* begin_plain_go(const go_options& options, const source_location& where);
 TUCO_API goroutine_id commit_plain_go(unborn* u) noexcept;
 [[noreturn]] TUCO_API void go_of_nil() noexcept;
+/// Inside a `catch (...)` that is to rethrow: whether what it caught is a goexit().
+TUCO_API bool caught_goexit() noexcept;
 
 template <class F>
 concept comparable_with_null = requires(const F& f) { { f == nullptr } -> std::convertible_to<bool>; };

@@ -34,6 +34,7 @@
 #include <tuco/detail/deadline.hpp>
 #include <tuco/detail/wait_list.hpp>
 #include <tuco/error.hpp>
+#include <tuco/wait_reason.hpp>
 
 namespace tuco::inline v1 {
 
@@ -44,23 +45,23 @@ class wait_group {
   wait_group& operator=(const wait_group&) = delete;
 
   /// @throws misuse_error
-  TUCO_API void add(int delta = 1);
+  void add(int delta = 1) { add_or_throw(delta, "sync: negative WaitGroup counter"); }
   /// One of those that were added is done. @throws misuse_error
   void done() { add(-1); }
 
   /// Parks until the counter is 0.
-  void wait() { wait_ns(detail::no_deadline); }
+  void wait() { wait_ns(detail::no_deadline, wait_reason::wait_group_wait); }
 
   /// Gives up at `deadline`, never earlier; in the past: only looks.
   /// @return Whether the counter was 0.
   template <class Duration>
   [[nodiscard]] bool wait_until(
       std::chrono::time_point<std::chrono::steady_clock, Duration> deadline) {
-    return wait_ns(detail::deadline_at(deadline));
+    return wait_ns(detail::deadline_at(deadline), wait_reason::wait_group_wait);
   }
   template <class Rep, class Period>
   [[nodiscard]] bool wait_for(std::chrono::duration<Rep, Period> timeout) {
-    return wait_ns(detail::deadline_after(timeout));
+    return wait_ns(detail::deadline_after(timeout), wait_reason::wait_group_wait);
   }
 
   /// The counter; a snapshot.
@@ -69,7 +70,10 @@ class wait_group {
   }
 
  private:
-  TUCO_API bool wait_ns(std::int64_t deadline);
+  friend class latch;  // the same with other words
+
+  TUCO_API void add_or_throw(int delta, const char* misuse);
+  TUCO_API bool wait_ns(std::int64_t deadline, wait_reason reason);
 
   std::atomic<std::uint64_t> state_{0};  ///< high half: counter; low half: waiters in line
   detail::wait_queue waiters_;

@@ -47,6 +47,9 @@ enum class wait_reason : std::uint8_t {
   join,
   timer_stop,
   resolve,
+  semaphore_acquire,
+  latch_wait,
+  barrier_wait,
   count_,  ///< how many there are; not a reason
 };
 

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "observe/wait_object.hpp"
 
+#include <tuco/barrier.hpp>
+#include <tuco/latch.hpp>
 #include <tuco/mutex.hpp>
 #include <tuco/once.hpp>
 #include <tuco/resolve.hpp>
+#include <tuco/semaphore.hpp>
+#include <tuco/shared_mutex.hpp>
 #include <tuco/wait_group.hpp>
 
 #include "base/pause.hpp"
@@ -71,6 +75,13 @@ void append_descriptor(std::string& out, const task::goroutine& g, const void* o
   if (!peer.empty()) out.append(", peer ").append(peer);
 }
 
+void append_shared_mutex(std::string& out, const shared_mutex& m) {
+  out.append("shared_mutex ").append(hexadecimal(&m)).append(", held by ");
+  const std::uint32_t readers = m.readers();
+  if (readers == 0) return append_goroutine_id(out, m.owner());
+  out.append(std::to_string(readers)).append(readers == 1 ? " reader" : " readers");
+}
+
 void append_object(std::string& out, const task::goroutine& g, wait_reason reason,
                    const void* object) {
   switch (reason) {
@@ -83,12 +94,32 @@ void append_object(std::string& out, const task::goroutine& g, wait_reason reaso
     case wait_reason::mutex_lock:
       out.append("mutex ").append(hexadecimal(object)).append(", held by ");
       return append_goroutine_id(out, static_cast<const mutex*>(object)->owner());
+    case wait_reason::shared_mutex_lock:
+    case wait_reason::shared_mutex_rlock:
+      return append_shared_mutex(out, *static_cast<const shared_mutex*>(object));
+    case wait_reason::semaphore_acquire: {
+      const auto& s = *static_cast<const semaphore*>(object);
+      out.append("semaphore ").append(hexadecimal(object)).append(", ").append(std::to_string(s.available()));
+      out.append(" of ").append(std::to_string(s.size())).append(" free");
+      return;
+    }
+    case wait_reason::barrier_wait: {
+      const auto& b = *static_cast<const detail::barrier_core*>(object);
+      out.append("barrier ").append(hexadecimal(object)).append(", ").append(std::to_string(b.missing()));
+      out.append(" of ").append(std::to_string(b.expected())).append(" still to come, phase ");
+      out.append(std::to_string(b.phase()));
+      return;
+    }
     case wait_reason::once_wait:
       out.append("once ").append(hexadecimal(object)).append(", run by ");
       return append_goroutine_id(out, static_cast<const once*>(object)->owner());
     case wait_reason::wait_group_wait:
       out.append("wait_group ").append(hexadecimal(object)).append(", counter ");
       out.append(std::to_string(static_cast<const wait_group*>(object)->count()));
+      return;
+    case wait_reason::latch_wait:
+      out.append("latch ").append(hexadecimal(object)).append(", ");
+      out.append(std::to_string(static_cast<const latch*>(object)->count())).append(" still to come");
       return;
     case wait_reason::cond_wait:
       out.append("condition_variable ").append(hexadecimal(object));

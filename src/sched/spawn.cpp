@@ -316,6 +316,16 @@ goroutine_id commit_plain_go(unborn* u) noexcept {
 
 void go_of_nil() noexcept { base::fatal("go of nil func value"); }
 
+bool caught_goexit() noexcept {
+  try {
+    throw;
+  } catch (const sched::goexit_unwinding&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
 }  // namespace detail
 
 void goexit() {

@@ -42,7 +42,9 @@
 //            unlock that finds only such waiters sets no `woken`. Someone woken whose time has passed
 //            gives `woken` back only while the mutex is locked, else it takes the mutex.
 // Life       U2 to U4 is one critical section, so a waiter that has left the line after U3 has done
-//            so after U4 as well, and may destroy the mutex.
+//            so after U4 as well, and may destroy the mutex. U3 is done only if U2 finds the line not
+//            empty: otherwise nobody else need be inside a call, and whoever takes the mutex after U3
+//            may have unlocked and destroyed it before U4.
 // Test       MutexTest.*, and the timed storm in test/conformance/sync_mutex_test.cpp
 // Source     Go, internal/sync/mutex.go.
 
@@ -218,7 +220,7 @@ void mutex::unlock_slow(std::uint32_t old) noexcept {
 
     sync::lock(waiters_);
     old = state_.load(relaxed);
-    if ((old & (woken | starving)) == woken) {
+    if ((old & queued) == 0 || (old & (woken | starving)) == woken) {
       sync::unlock(waiters_);
       continue;
     }

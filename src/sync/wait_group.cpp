@@ -13,7 +13,6 @@
 
 #include <tuco/wait_group.hpp>
 
-#include "os/clock.hpp"
 #include "sync/misuse.hpp"
 #include "sync/wait_queue.hpp"
 
@@ -24,7 +23,6 @@ using namespace sync;
 namespace {
 
 constexpr std::uint64_t one = std::uint64_t{1} << 32;
-constexpr std::uint32_t claimed_by_last = 1;
 
 constexpr std::int32_t counter(std::uint64_t state) noexcept {
   return static_cast<std::int32_t>(state >> 32);
@@ -35,13 +33,13 @@ constexpr std::uint32_t waiters(std::uint64_t state) noexcept {
 
 }  // namespace
 
-void wait_group::add(int delta) {
+void wait_group::add_or_throw(int delta, const char* misuse) {
   const std::uint64_t change = one * static_cast<std::uint64_t>(static_cast<std::int64_t>(delta));
   std::uint64_t old = state_.load(std::memory_order_relaxed);
   for (;;) {
     const std::int64_t count = std::int64_t{counter(old)} + delta;
     if (count < 0 || count > INT32_MAX) [[unlikely]] {
-      throw_misuse("sync: negative WaitGroup counter");  // Go's word for an overflow, too
+      throw_misuse(misuse);  // Go's word for an overflow, too
     }
     if (count == 0 && waiters(old) != 0) break;
     // acq_rel: everything before each done() happens before what the waiters do.
@@ -61,7 +59,7 @@ void wait_group::add(int delta) {
     if (counter(now) == 0) now = 0;
     if (counter(now) < 0) [[unlikely]] {
       sync::unlock(waiters_);
-      throw_misuse("sync: negative WaitGroup counter");
+      throw_misuse(misuse);
     }
   } while (!state_.compare_exchange_weak(old, now, std::memory_order_acq_rel,
                                          std::memory_order_relaxed));
@@ -71,13 +69,13 @@ void wait_group::add(int delta) {
   if (woken.head != nullptr) sched::ready_all(woken);  // *this may be gone
 }
 
-bool wait_group::wait_ns(std::int64_t deadline) {
+bool wait_group::wait_ns(std::int64_t deadline, wait_reason reason) {
   const bool zero = counter(state_.load(std::memory_order_acquire)) == 0;
   // Zero was stored by an add() that may still hold the line's lock, which it took before and gives back
   // as its last access; our caller may free *this at once. acquire, twice: whoever sees the zero sees the
   // lock taken, or given back.
   if (zero && waiters_.lock_word.load(std::memory_order_acquire) == 0) return true;
-  if (!zero && deadline != detail::no_deadline && deadline <= os::steady_now_ns()) return false;
+  if (!zero && has_passed(deadline)) return false;
 
   wait_node node;
   {
@@ -91,24 +89,11 @@ bool wait_group::wait_ns(std::int64_t deadline) {
       }
     } while (!state_.compare_exchange_weak(old, old + 1, std::memory_order_acq_rel,
                                            std::memory_order_acquire));
-    node.g = section.self();
-    if (deadline == detail::no_deadline) {
-      waiters_.list.push_back(node);
-      sync::pass_to_commit_action(waiters_);
-      sched::park(&unlock_queue, &waiters_, wait_reason::wait_group_wait, this);
-    } else {
-      sched::arm_claim(node.g);
-      node.claim = claimed_by_last;
-      waiters_.list.push_back(node);
-      sync::pass_to_commit_action(waiters_);
-      if (sched::park_until(deadline, &unlock_queue, &waiters_, wait_reason::wait_group_wait,
-                            this) == sched::claimed_by_deadline) {
-        sync::lock(waiters_);
-        // Not in line any more: the last done() has passed over us, and counts nobody now.
-        if (waiters_.list.remove(node)) state_.fetch_sub(1, std::memory_order_relaxed);
-        sync::unlock(waiters_);
-        return false;
-      }
+    if (!wait_in_line(waiters_, waiters_.list, node, section.self(), deadline, reason, this)) {
+      // Not in line any more: the last done() has passed over us, and counts nobody now.
+      if (waiters_.list.remove(node)) state_.fetch_sub(1, std::memory_order_relaxed);
+      sync::unlock(waiters_);
+      return false;
     }
   }
   return true;

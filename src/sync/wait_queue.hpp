@@ -2,11 +2,13 @@
 #pragma once
 /// What the primitives do with lines of waiters: lock them, take waiters out, wake them.
 
+#include <tuco/detail/deadline.hpp>
 #include <tuco/detail/wait_list.hpp>
 
 #include "base/pause.hpp"
 #include "base/sanitizer.hpp"
 #include "base/spin_lock.hpp"
+#include "os/clock.hpp"
 #include "sched/park.hpp"
 
 namespace tuco::inline v1::sync {
@@ -35,6 +37,35 @@ inline void pass_to_commit_action(wait_queue& q) noexcept { base::tsan_release(&
 inline bool unlock_queue(sched::goroutine*, void* queue) noexcept {
   unlock(*static_cast<wait_queue*>(queue));
   return true;
+}
+
+/// A moment that leaves nothing to wait for.
+inline bool has_passed(std::int64_t deadline) noexcept {
+  return deadline != detail::no_deadline && deadline <= os::steady_now_ns();
+}
+
+/// The claim of whoever takes a node out of a line, where that and the deadline are the only two parties.
+inline constexpr std::uint32_t claimed_from_line = 1;
+
+/// Parks the caller as the last of `line`, one of those that `q` guards; `q` is locked.
+/// @return True: taken out, `node.result` says why; `q` is not ours and may be gone. False: the deadline has
+///         passed first; `q` is locked again, and the node, if it still is in line, is the caller's to remove.
+inline bool wait_in_line(wait_queue& q, wait_list& line, wait_node& node, sched::goroutine* self,
+                         std::int64_t deadline, wait_reason reason, const void* object) noexcept {
+  node.g = self;
+  if (deadline == detail::no_deadline) {
+    line.push_back(node);
+    pass_to_commit_action(q);
+    sched::park(&unlock_queue, &q, reason, object);
+    return true;
+  }
+  sched::arm_claim(self);
+  node.claim = claimed_from_line;
+  line.push_back(node);
+  pass_to_commit_action(q);
+  if (sched::park_until(deadline, &unlock_queue, &q, reason, object) != sched::claimed_by_deadline) return true;
+  lock(q);
+  return false;
 }
 
 /// The first waiter whose wake-up is ours, or null. Lock held.

@@ -26,6 +26,9 @@ std::string_view to_string(wait_reason reason) noexcept {
     case wait_reason::join: return "join";
     case wait_reason::timer_stop: return "timer stop";
     case wait_reason::resolve: return "name resolution";
+    case wait_reason::semaphore_acquire: return "semaphore acquire";
+    case wait_reason::latch_wait: return "latch wait";
+    case wait_reason::barrier_wait: return "barrier wait";
     case wait_reason::count_: break;
   }
   return "unknown wait reason";

@@ -58,6 +58,11 @@ constexpr expectation all_states[] = {
     {"wait group", "sync.WaitGroup.Wait", "app::innermost"},
     {"once holder", "chan receive", "tuco::once::call"},
     {"once", "sync.Once.Do", "app::innermost"},
+    {"writer", "sync.RWMutex.Lock", "app::innermost"},
+    {"reader", "sync.RWMutex.RLock", "app::innermost"},
+    {"semaphore", "semaphore acquire", "app::innermost"},
+    {"latch", "latch wait", "app::innermost"},
+    {"barrier", "barrier wait", "app::innermost"},
     {"accept", "IO wait", "tuco::tcp_listener::accept"},
     {"second accept", "semacquire", "tuco::tcp_listener::accept"},
     {"locked", "chan receive", "app::innermost"},
@@ -203,6 +208,11 @@ TEST_F(DumpTest, WaitsNameObjectHolderAndTime) {
   expect("wait group", "sync\\.WaitGroup\\.Wait", "wait_group 0x[0-9a-f]+, counter 1");
   const long holder = read_list(program.text(output::out)).at("once holder").id;
   expect("once", "sync\\.Once\\.Do", "once 0x[0-9a-f]+, run by goroutine " + std::to_string(holder));
+  expect("writer", "sync\\.RWMutex\\.Lock", "shared_mutex 0x[0-9a-f]+, held by 1 reader");
+  expect("reader", "sync\\.RWMutex\\.RLock", "shared_mutex 0x[0-9a-f]+, held by goroutine 1");
+  expect("semaphore", "semaphore acquire", "semaphore 0x[0-9a-f]+, 1 of 4 free");
+  expect("latch", "latch wait", "latch 0x[0-9a-f]+, 2 still to come");
+  expect("barrier", "barrier wait", "barrier 0x[0-9a-f]+, 2 of 3 still to come, phase 0");
   expect("accept", "IO wait", "descriptor [0-9]+ to be readable");
   expect("chan receive, 3 minutes", "chan receive, 3 minutes", chan + ".*");
   EXPECT_TRUE(std::regex_search(text, std::regex("3 minutes\\]:\n\twaiting 2[0-9]{2}\\.")));

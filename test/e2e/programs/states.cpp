@@ -134,6 +134,18 @@ int run_all(bool wedged) {
   start_waiting("wait group", wait_group_wait, [] { group.wait(); });
   start_waiting("once holder", chan_receive, [] { only_once.call([] { (void)never.recv(); }); });
   start_waiting("once", once_wait, [] { only_once.call([] {}); });
+  static tuco::shared_mutex shared, written;
+  shared.lock_shared();
+  start_waiting("writer", shared_mutex_lock, [] { shared.lock(); });
+  written.lock();
+  start_waiting("reader", shared_mutex_rlock, [] { written.lock_shared(); });
+  static tuco::semaphore units(4);
+  units.acquire(3);
+  start_waiting("semaphore", semaphore_acquire, [] { units.acquire(2); });
+  static tuco::latch door(2);
+  start_waiting("latch", latch_wait, [] { door.wait(); });
+  static tuco::barrier meeting(3);
+  start_waiting("barrier", barrier_wait, [] { meeting.arrive_and_wait(); });
   static auto listener = tuco::tcp_listener::listen("127.0.0.1:0");
   start_waiting("accept", io_wait, [] { listener.accept(); });
   start_waiting("second accept", semacquire, [] { listener.accept(); });
