@@ -136,7 +136,7 @@ TEST_F(GdbTest, WritesAndReadsACore) {
   program.await_text(output::out, "ready\n");
   const std::string running = id_of(program, "running");
   const std::string said = gdb("-p " + std::to_string(program.pid()), {"tuco-core " + folder.file("core")});
-  EXPECT_TRUE(std::regex_search(said, std::regex("and the stacks of 20 goroutines\n"))) << said;
+  EXPECT_TRUE(std::regex_search(said, std::regex("and the stacks of 25 goroutines\n"))) << said;
   finish(program);
   const std::string text = gdb(built("test/programs/states") + " " + folder.file("core"),
                                {"info goroutines", "goroutine 2 bt", "echo --running\\n", "goroutine " + running + " bt"});

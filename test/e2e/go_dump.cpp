@@ -13,7 +13,8 @@ constexpr const char* states =
     "runnable|running|IO wait|semacquire|sleep|chan receive \\(nil chan\\)|chan send \\(nil chan\\)|"
     "select \\(no cases\\)|select|chan receive|chan send|sync\\.Cond\\.Wait|sync\\.Mutex\\.Lock|"
     "sync\\.RWMutex\\.RLock|sync\\.RWMutex\\.Lock|sync\\.WaitGroup\\.Wait|stopping the world|preempted|"
-    "sync\\.Once\\.Do|join|timer stop|name resolution|syscall(?: \\([a-z0-9_]+\\))?";
+    "sync\\.Once\\.Do|join|timer stop|name resolution|semaphore acquire|latch wait|"
+    "barrier wait|syscall(?: \\([a-z0-9_]+\\))?";
 
 const std::regex& header_line() {
   static const std::regex r("goroutine ([1-9][0-9]*)( gp=0x[0-9a-f]+ m=(?:nil|[0-9]+ mp=0x[0-9a-f]+))? \\[(" +
