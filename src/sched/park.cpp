@@ -107,6 +107,16 @@ void park_plain_thread(goroutine* g, std::int64_t deadline_ns, commit_action com
 
 }  // namespace
 
+#ifdef TUCO_TSAN_FIBERS
+runtime_section::runtime_section() noexcept : self_(enter_runtime()->running()) {}
+runtime_section::~runtime_section() { exit_runtime(); }
+
+bool entry_has_a_question() noexcept {
+  const worker* w = this_worker();
+  return w == nullptr || w->attention_word.load(std::memory_order_relaxed) != attention::none;
+}
+#endif
+
 void park(commit_action commit, void* argument, wait_reason reason, const void* object) noexcept {
   worker* w = this_worker();
   goroutine* g = w->running();

@@ -34,6 +34,7 @@
 
 #include <cstdint>
 
+#include "base/sanitizer.hpp"
 #include "os/membarrier.hpp"
 #include "sched/worker.hpp"
 #include "task/claim.hpp"
@@ -77,14 +78,31 @@ void answer_monitor(worker* w, std::uint32_t depth) noexcept;
   w->in_runtime.store(w->in_runtime.load(std::memory_order_relaxed) - 1, std::memory_order_release);
 }
 
+/// Whether enter_runtime() would do more than enter: the thread is not known yet, or somebody wants an answer.
+#ifdef TUCO_TSAN_FIBERS
+[[nodiscard]] bool entry_has_a_question() noexcept;  // see runtime_section
+#else
+[[nodiscard, gnu::always_inline]] inline bool entry_has_a_question() noexcept {
+  const worker* w = this_worker();
+  return w == nullptr || w->attention_word.load(std::memory_order_relaxed) != attention::none;
+}
+#endif
+
 /// While one exists on this stack, the monitor does not take the processor from this worker.
 /// Entering may switch: if the processor was taken before, the goroutine waits here for another one.
 /// So enter before you take a lock, never with one held (nested sections are free of this: only the
 /// outermost one looks). After a park the section belongs to the worker that resumed us.
 class runtime_section {
  public:
+#ifdef TUCO_TSAN_FIBERS
+  // src/sync is instrumented and this layer is not (ADR 5): inlined there, these words, whose order
+  // ThreadSanitizer is not told, would be reported.
+  runtime_section() noexcept;
+  ~runtime_section();
+#else
   [[gnu::always_inline]] runtime_section() noexcept : self_(enter_runtime()->running()) {}
   [[gnu::always_inline]] ~runtime_section() { exit_runtime(); }
+#endif
   runtime_section(const runtime_section&) = delete;
   runtime_section& operator=(const runtime_section&) = delete;
   /// The calling goroutine, or the plain thread's stand-in. Constant for the section.

@@ -259,17 +259,8 @@ template <class Unlock>
 //               a select that waits in both lines has no buffer). So a line is looked at only then, and
 //               the second cache line is left alone otherwise.
 
-/// Whether entering a section here would do more than enter: the thread is not known yet, or somebody
-/// wants an answer.
-[[nodiscard, gnu::always_inline]] inline bool section_has_a_question() noexcept {
-  const auto* w = static_cast<const sched::worker*>(arch::thread_slot());
-  return w == nullptr ||
-         w->attention_word.load(std::memory_order_relaxed) != sched::attention::none ||
-         sched::the_scheduler.forked.load(std::memory_order_relaxed);
-}
-
 [[gnu::always_inline]] inline bool send_outside(channel& c, const void* source) noexcept {
-  if (!c.plain_buffer || section_has_a_question()) [[unlikely]] return false;
+  if (!c.plain_buffer || sched::entry_has_a_question()) [[unlikely]] return false;
   if (!c.lock.try_lock()) [[unlikely]] return false;
   const std::size_t n = c.size();
   if (n == c.capacity || c.closed.load(std::memory_order_relaxed) ||
@@ -286,7 +277,7 @@ template <class Unlock>
 
 [[gnu::always_inline]] inline bool recv_outside(channel& c, void* slot,
                                                 deliver_function deliver) noexcept {
-  if (deliver != nullptr || !c.plain_buffer || section_has_a_question()) [[unlikely]] {
+  if (deliver != nullptr || !c.plain_buffer || sched::entry_has_a_question()) [[unlikely]] {
     return false;
   }
   if (!c.lock.try_lock()) [[unlikely]] return false;
