@@ -34,6 +34,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include <tuco/detail/deadline.hpp>
 #include <tuco/go.hpp>
 #include <tuco/latch.hpp>
 #include <tuco/mutex.hpp>
@@ -55,7 +56,7 @@ class single_flight {
     requires std::is_invocable_r_v<T, F&>
   result call(const Key& key, F&& f) {
     for (;;) {
-      auto [work, mine] = table_->join(key);
+      const auto [work, mine] = table_->join(key);
       if (mine) return lead(*table_, key, work, f);
       work->over.wait();
       if (auto found = work->take()) return *std::move(found);
@@ -67,15 +68,17 @@ class single_flight {
   template <class Rep, class Period, class F>
     requires std::is_invocable_r_v<T, std::decay_t<F>&>
   std::optional<result> call_for(std::chrono::duration<Rep, Period> timeout, const Key& key, F&& f) {
-    return call_until(std::chrono::steady_clock::now() + timeout, key, std::forward<F>(f));
+    using moment = std::chrono::steady_clock::time_point;
+    return call_until(moment(std::chrono::nanoseconds(detail::deadline_after(timeout))), key, std::forward<F>(f));
   }
   template <class Duration, class F>
     requires std::is_invocable_r_v<T, std::decay_t<F>&>
   std::optional<result> call_until(std::chrono::time_point<std::chrono::steady_clock, Duration> deadline,
                                    const Key& key, F&& f) {
     for (;;) {
-      auto [work, mine] = table_->join(key);
-      if (mine) {
+      const auto joined = table_->join(key);
+      const piece_pointer& work = joined.first;
+      if (joined.second) {
         try {
           go([table = table_, work, key, f = std::decay_t<F>(f)]() mutable {
             try {
