@@ -28,8 +28,8 @@
 /// or between two throws misuse_error. One that is pending when run() returns expires in the next.
 /// **Ordering.** What happened before a timer was started or reset happens before the receive of its
 /// value.
-/// **Cost.** A sleep allocates nothing, a timer allocates once. Measured in src/timer/heap_bench.cpp.
-/// **Source.** Go 1.23, package time: Sleep, After, Timer. docs/design/timers.md.
+/// **Cost.** A sleep allocates nothing, a timer allocates once. Measured in bench/timer_bench.cpp.
+/// **Source.** Go 1.23, package time: Sleep, After, Timer.
 
 #include <chrono>
 #include <cstdint>

@@ -20,10 +20,8 @@
 #include <tuco/chan.hpp>
 #include <tuco/detail/chan_core.hpp>
 
-#include "arch/thread_slot.hpp"
 #include "base/spin_lock.hpp"
 #include "sched/park.hpp"
-#include "sched/scheduler.hpp"
 #include "sync/wait_queue.hpp"
 
 namespace tuco::inline v1::sync {

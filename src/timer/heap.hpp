@@ -27,8 +27,8 @@
 /// `batch` entries. Two heaps are locked at once only in merge_into(), by address.
 /// **Life.** remove() may still look at a heap that its entry has just left, so a heap is destroyed
 /// only when no thread can be inside a member, and no entry of it is queued.
-/// **Cost.** add and remove O(log4 n), usually constant; measured in heap_bench.cpp. The structure was
-/// chosen by measurement: docs/design/timers.md.
+/// **Cost.** add and remove O(log4 n), usually constant; measured, with all that
+/// a timer is besides, in bench/timer_bench.cpp.
 
 #include <atomic>
 #include <cstddef>

@@ -6,6 +6,7 @@
 #include <mutex>
 #include <thread>
 
+#include "conformance/lifetime.hpp"
 #include "fixture/runtime_test.hpp"
 
 namespace tuco {
@@ -224,22 +225,9 @@ TUCO_TEST(MutexTest, TimedStorm) {
 }
 
 TUCO_TEST(MutexTest, TheLastOwnerMayDestroyIt) {
-  for (int i = 0; i < 300; ++i) {
-    struct counted {
-      mutex m;
-      int references = 2;
-    };
-    auto* object = new counted;
-    const auto drop = [object] {
-      object->m.lock();
-      const bool last = --object->references == 0;
-      object->m.unlock();
-      if (last) delete object;
-    };
-    auto other = spawn(drop);
-    drop();
-    other.join();
-  }
+  test::last_holder_destroys<mutex>([] { return mutex(); },
+                                    [](mutex& m, auto time) { if (m.try_lock_for(time)) m.unlock(); },
+                                    [](mutex& m) { m.lock(); }, [](mutex& m) { m.unlock(); });
 }
 
 TUCO_TEST(MutexTest, SharedWithPlainThreads) {

@@ -4,9 +4,9 @@
 
 #include <array>
 #include <chrono>
-#include <memory>
 #include <thread>
 
+#include "conformance/lifetime.hpp"
 #include "fixture/runtime_test.hpp"
 
 namespace tuco {
@@ -140,12 +140,29 @@ TUCO_TEST(SemaphoreTest, TimedAcquireTimesOutNeverEarly) {
 TUCO_TEST(SemaphoreTest, OneThatGivesUpLetsThoseBehindItIn) {
   semaphore s(2);
   s.acquire(1);
-  auto large = spawn([&] { return s.try_acquire_for(20ms, 2); });
-  await_waiting(large.id(), wait_reason::semaphore_acquire);
-  auto small = spawn([&] { s.acquire(1); });  // fits, when the large one has gone
-  EXPECT_FALSE(large.join());
+  std::atomic<bool> small_waits{false};
+  auto large = spawn([&] {
+    // As long as it takes until the small one waits behind us.
+    while (!small_waits) {
+      if (s.try_acquire_for(1ms, 2)) {
+        ADD_FAILURE() << "two of one";
+        s.release(2);
+      }
+    }
+  });
+  auto small = spawn([&] {
+    while (s.try_acquire()) {  // it fits, and the large one did not wait just now
+      s.release();
+      tuco::yield();
+    }
+    small_waits = true;
+    s.acquire();
+    s.release();
+  });
   small.join();
-  s.release(2);
+  large.join();
+  s.release();
+  EXPECT_EQ(s.available(), 2);
 }
 
 TUCO_TEST(SemaphoreTest, StormOfTimedAttempts) {
@@ -221,24 +238,9 @@ TUCO_TEST(SemaphoreTest, PlainThreadsTakePart) {
 }
 
 TUCO_TEST(SemaphoreTest, MayBeDestroyedByWhoeverHadItLast) {
-  struct counted {
-    semaphore s{1};
-    int left = 4;
-  };
-  for (int round = 0; round < 200; ++round) {
-    auto* const c = new counted;
-    std::vector<test::spawned<void>> all;
-    for (int g = 0; g < 4; ++g) {
-      all.push_back(spawn([c, g, round] {
-        if ((g + round) % 3 == 0 && c->s.try_acquire_for(50us)) c->s.release();
-        c->s.acquire();
-        const bool last = --c->left == 0;
-        c->s.release();
-        if (last) delete c;
-      }));
-    }
-    for (auto& g : all) g.join();
-  }
+  test::last_holder_destroys<semaphore>([] { return semaphore(1); },
+                                        [](semaphore& s, auto time) { if (s.try_acquire_for(time)) s.release(); },
+                                        [](semaphore& s) { s.acquire(); }, [](semaphore& s) { s.release(); });
 }
 
 }  // namespace

@@ -3,11 +3,11 @@
 #include <tuco/shared_mutex.hpp>
 
 #include <chrono>
-#include <memory>
 #include <mutex>
 #include <shared_mutex>
 #include <thread>
 
+#include "conformance/lifetime.hpp"
 #include "fixture/runtime_test.hpp"
 
 namespace tuco {
@@ -264,26 +264,11 @@ TUCO_TEST(SharedMutexTest, PlainThreadsTakePart) {
   EXPECT_EQ(plain, 400);
 }
 
-// The last to unlock may destroy it: nobody touches it after that.
 TUCO_TEST(SharedMutexTest, MayBeDestroyedByWhoeverHadItLast) {
-  struct counted {
-    shared_mutex m;
-    int left = 4;
-  };
-  for (int round = 0; round < 200; ++round) {
-    auto* const c = new counted;
-    std::vector<test::spawned<void>> all;
-    for (int g = 0; g < 4; ++g) {
-      all.push_back(spawn([c, g, round] {
-        if ((g + round) % 3 == 0 && c->m.try_lock_shared_for(50us)) c->m.unlock_shared();
-        c->m.lock();
-        const bool last = --c->left == 0;
-        c->m.unlock();
-        if (last) delete c;
-      }));
-    }
-    for (auto& g : all) g.join();
-  }
+  test::last_holder_destroys<shared_mutex>(
+      [] { return shared_mutex(); },
+      [](shared_mutex& m, auto time) { if (m.try_lock_shared_for(time)) m.unlock_shared(); },
+      [](shared_mutex& m) { m.lock(); }, [](shared_mutex& m) { m.unlock(); });
 }
 
 TEST(SharedMutexDeathTest, UnlockOfUnlocked) {
